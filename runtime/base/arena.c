@@ -1,0 +1,114 @@
+#include "arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checked.h"
+
+#define ARENA_ALIGN 64
+#define ARENA_BLOCK (64 * 1024)
+
+struct kaena_arena_block {
+    kaena_arena_block *next;
+    size_t size; /* bytes of data */
+    size_t used;
+    _Alignas(ARENA_ALIGN) unsigned char data[];
+};
+
+void kaena_arena_init(kaena_arena *arena, size_t quota)
+{
+    *arena = (kaena_arena){.quota = quota};
+}
+
+void kaena_arena_fini(kaena_arena *arena)
+{
+    for (kaena_arena_block *b = arena->head; b;) {
+        kaena_arena_block *next = b->next;
+        free(b);
+        b = next;
+    }
+    arena->head = NULL;
+    arena->used = 0;
+}
+
+static void *out_of_memory(const kaena_arena *arena, size_t size)
+{
+    if (arena->quota == 0) {
+        (void)fprintf(stderr, "kaena: out of memory (%zu bytes asked for, %zu in use)\n", size, arena->used);
+        exit(70);
+    }
+    return NULL;
+}
+
+void *kaena_arena_alloc(kaena_arena *arena, size_t size)
+{
+    if (size > SIZE_MAX / 2)
+        return out_of_memory(arena, size);
+    size_t need = (size_t)kaena_align_up(size ? size : 1, ARENA_ALIGN);
+    kaena_arena_block *b = arena->head;
+    if (!b || b->size - b->used < need) {
+        size_t data = need > ARENA_BLOCK ? need : ARENA_BLOCK;
+        if (arena->quota) {
+            size_t left = arena->quota > arena->used ? arena->quota - arena->used : 0;
+            if (left < sizeof *b + need)
+                return NULL;
+            if (left < sizeof *b + data)
+                data = need;
+        }
+        kaena_arena_block *fresh = aligned_alloc(ARENA_ALIGN, sizeof *fresh + data);
+        if (!fresh)
+            return out_of_memory(arena, size);
+        fresh->size = data;
+        fresh->used = 0;
+        arena->used += sizeof *fresh + data;
+        if (b && data == need && b->size - b->used > 0) {
+            /* A large one goes behind the head, whose rest stays usable. */
+            fresh->next = b->next;
+            b->next = fresh;
+        } else {
+            fresh->next = b;
+            arena->head = fresh;
+        }
+        b = fresh;
+    }
+    void *p = b->data + b->used;
+    b->used += need;
+    memset(p, 0, size);
+    return p;
+}
+
+void *kaena_arena_array(kaena_arena *arena, size_t n, size_t size)
+{
+    uint64_t bytes;
+    if (!kaena_mul_u64(n, size, &bytes))
+        return out_of_memory(arena, SIZE_MAX);
+    return kaena_arena_alloc(arena, (size_t)bytes);
+}
+
+void *kaena_arena_memdup(kaena_arena *arena, const void *p, size_t size)
+{
+    void *copy = kaena_arena_alloc(arena, size);
+    if (copy && size)
+        memcpy(copy, p, size);
+    return copy;
+}
+
+char *kaena_arena_strdup(kaena_arena *arena, const char *s)
+{
+    return kaena_arena_memdup(arena, s, strlen(s) + 1);
+}
+
+char *kaena_arena_printf(kaena_arena *arena, const char *fmt, ...)
+{
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *s = n < 0 ? NULL : kaena_arena_alloc(arena, (size_t)n + 1);
+    if (s)
+        (void)vsnprintf(s, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return s;
+}
