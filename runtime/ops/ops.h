@@ -1,0 +1,170 @@
+/* The canonical operator set: names, attributes, shape inference and reference evaluation.
+ *
+ * Semantics are those of the newest ONNX operator set that an operator's row in ops.def names; importers translate older forms
+ * (attributes that became inputs, renamed operators) into it, so nothing here knows about versions.
+ *
+ * eval has three users: constant folding in the compiler, host steps in the runtime, expected values in tests. It runs with the default
+ * MXCSR, accumulates float sums in double, and works for every element type the specification gives the operator. */
+#ifndef KAENA_OPS_H
+#define KAENA_OPS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "dtype.h"
+#include "err.h"
+#include "shape.h"
+
+#define KOP_MAX_INPUTS 256 /* of one call: Concat, Sum, Max take many */
+#define KOP_MAX_OUTPUTS 64 /* Split */
+
+typedef enum kop_op {
+    KOP_NONE = 0,
+#define KOP(name, min_in, max_in, min_out, max_out, infer, eval) KOP_##name,
+#include "ops.def"
+#undef KOP
+    KOP_COUNT
+} kop_op;
+
+typedef enum kop_attr_type {
+    KOP_ATTR_INT = 1,
+    KOP_ATTR_FLOAT,
+    KOP_ATTR_STRING,
+    KOP_ATTR_INTS,
+    KOP_ATTR_FLOATS,
+    KOP_ATTR_TENSOR,
+    KOP_ATTR_STRINGS,
+} kop_attr_type;
+
+/* A dense row-major tensor. |data| is NULL where only type and shape are known (inference); KAENA_STRING tensors hold kaena_string
+ * elements. Whoever holds the tensor says who owns |data|. */
+typedef struct kop_tensor {
+    kaena_dtype dtype;
+    kaena_shape shape; /* dimensions may be KAENA_DIM_UNKNOWN only where data is NULL */
+    void *data;
+    bool unranked; /* not even the rank is known; shape is meaningless */
+} kop_tensor;
+
+typedef struct kop_attr {
+    const char *name;
+    kop_attr_type type;
+    uint32_t n; /* elements of ints, floats, strings */
+    union {
+        int64_t i;
+        float f;
+        const char *s;
+        const int64_t *ints;
+        const float *floats;
+        const char *const *strings;
+        const kop_tensor *tensor;
+    } u;
+} kop_attr;
+
+/* Where eval's outputs and temporaries live, and when it must stop. */
+typedef struct kop_env {
+    kaena_arena *arena;       /* its quota bounds the evaluation: RESOURCE_EXHAUSTED */
+    const atomic_bool *stop;  /* polled per node and per outer loop turn; may be NULL: CANCELLED */
+} kop_env;
+
+/* One application of an operator. Inputs that are absent (optional) are NULL. */
+typedef struct kop_call {
+    kop_op op;
+    const char *name; /* of the node, for messages */
+    const kop_attr *attr;
+    uint32_t n_attr;
+    uint32_t n_in, n_out;
+    const kop_tensor *const *in;
+    kop_tensor *out;
+    kop_env *env; /* eval only; NULL in inference */
+    kaena_err *err;
+} kop_call;
+
+/* Sets dtype and shape of every output from types, shapes and, where present, data of the inputs. What cannot be known yet is
+ * KAENA_DIM_UNKNOWN or unranked. INVALID_ARGUMENT: the operator does not accept these inputs or attributes. */
+typedef kaena_status (*kop_infer_fn)(kop_call *call);
+
+/* Computes the outputs. On entry dtype and shape of each output are inferred and its data is allocated, except where the inferred
+ * shape has unknown dimensions: then eval allocates through kop_output. */
+typedef kaena_status (*kop_eval_fn)(kop_call *call);
+
+typedef struct kop_row {
+    const char *name; /* the ONNX name */
+    uint16_t min_in, max_in, min_out, max_out;
+    kop_infer_fn infer;
+    kop_eval_fn eval;
+} kop_row;
+
+/* The row of |op|, never NULL for a valid operator. */
+const kop_row *kop_row_of(kop_op op);
+/* The operator of that ONNX name, or KOP_NONE. */
+kop_op kop_find(const char *name);
+
+/* Checks the number of inputs and runs the row's inference. */
+kaena_status kop_infer(kop_call *call) KAENA_CHECKED;
+/* Infers, allocates, evaluates; then applies the epilogue (below) if the call carries one. The float environment is the default one. */
+kaena_status kop_eval(kop_call *call) KAENA_CHECKED;
+
+/* Attribute look-ups; the default where it is absent or has another type. */
+const kop_attr *kop_attr_find(const kop_call *call, const char *name);
+int64_t kop_attr_int(const kop_call *call, const char *name, int64_t otherwise);
+float kop_attr_float(const kop_call *call, const char *name, float otherwise);
+const char *kop_attr_string(const kop_call *call, const char *name, const char *otherwise);
+/* Number of ints, 0 where absent; |out| points into the attribute. */
+uint32_t kop_attr_ints(const kop_call *call, const char *name, const int64_t **out);
+
+/* Gives output |i| its type, shape and zeroed storage from the environment's arena. */
+kaena_status kop_output(kop_call *call, uint32_t i, kaena_dtype dtype, const kaena_shape *shape) KAENA_CHECKED;
+/* Temporary storage; NULL when the quota is reached (the error is set). */
+void *kop_alloc(kop_call *call, size_t n, size_t size);
+/* CANCELLED when the environment says stop. */
+kaena_status kop_poll(kop_call *call) KAENA_CHECKED;
+
+/* Elements of a tensor whose shape is known. */
+size_t kop_elements(const kop_tensor *t);
+/* Element |i| of a numeric tensor as double or int64. */
+double kop_get_float(const kop_tensor *t, size_t i);
+int64_t kop_get_int(const kop_tensor *t, size_t i);
+void kop_set_float(kop_tensor *t, size_t i, double v);
+void kop_set_int(kop_tensor *t, size_t i, int64_t v);
+
+/* Normalises a possibly negative axis; false when it is out of [-rank, rank). */
+bool kop_axis(int64_t axis, int32_t rank, int32_t *out);
+
+/* --- Epilogue: what the compiler fuses behind Conv, Gemm, MatMul and elementwise nodes -----------------------------------------------
+ *
+ * Attributes "kaena.act" (string, a name of act.def), "kaena.act_alpha", "kaena.act_beta" (floats) and "kaena.residual" (int: 1 = added
+ * before the activation, 2 = after). With kaena.residual the last input of the call is the residual, of the output's shape; the row's
+ * own infer and eval never see it. kop_eval applies: y = act(x [+ r]) [+ r]. */
+
+typedef enum kop_act {
+#define KOP_ACT(name, value, expression) KOP_ACT_##name = value,
+#include "act.def"
+#undef KOP_ACT
+} kop_act;
+
+const char *kop_act_name(kop_act act);
+/* False when there is none of that name. */
+bool kop_act_parse(const char *name, kop_act *out);
+/* The function in double precision; NaN in, NaN out. */
+double kop_act_eval(kop_act act, double x, float alpha, float beta);
+
+/* --- Window geometry shared by inference, evaluation and lowering ------------------------------------------------------------------------ */
+
+#define KOP_MAX_SPATIAL 3
+
+/* A convolution's or pooling's geometry in canonical form: defaults filled in, auto_pad resolved. */
+typedef struct kop_window {
+    int32_t spatial; /* 1..3 */
+    int64_t kernel[KOP_MAX_SPATIAL], stride[KOP_MAX_SPATIAL], dilation[KOP_MAX_SPATIAL];
+    int64_t pad_begin[KOP_MAX_SPATIAL], pad_end[KOP_MAX_SPATIAL];
+    int64_t in[KOP_MAX_SPATIAL], out[KOP_MAX_SPATIAL];
+    int64_t group;
+} kop_window;
+
+/* Fills |out| for Conv, MaxPool, AveragePool or LpPool from its input shapes (all dimensions known) and attributes. */
+kaena_status kop_window_of(const kop_call *call, kop_window *out) KAENA_CHECKED;
+
+#endif
