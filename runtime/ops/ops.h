@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "act.h"
 #include "arena.h"
 #include "dtype.h"
 #include "err.h"
@@ -135,21 +136,12 @@ bool kop_axis(int64_t axis, int32_t rank, int32_t *out);
 
 /* --- Epilogue: what the compiler fuses behind Conv, Gemm, MatMul and elementwise nodes -----------------------------------------------
  *
- * Attributes "kaena.act" (string, a name of act.def), "kaena.act_alpha", "kaena.act_beta" (floats) and "kaena.residual" (int: 1 = added
+ * Attributes "kaena.act" (string, a name of base/act.def), "kaena.act_alpha", "kaena.act_beta" (floats) and "kaena.residual" (int: 1 = added
  * before the activation, 2 = after). With kaena.residual the last input of the call is the residual, of the output's shape; the row's
  * own infer and eval never see it. kop_eval applies: y = act(x [+ r]) [+ r]. */
 
-typedef enum kop_act {
-#define KOP_ACT(name, value, expression) KOP_ACT_##name = value,
-#include "act.def"
-#undef KOP_ACT
-} kop_act;
-
-const char *kop_act_name(kop_act act);
-/* False when there is none of that name. */
-bool kop_act_parse(const char *name, kop_act *out);
 /* The function in double precision; NaN in, NaN out. */
-double kop_act_eval(kop_act act, double x, float alpha, float beta);
+double kop_act_eval(kaena_act act, double x, float alpha, float beta);
 
 /* --- Window geometry shared by inference, evaluation and lowering ------------------------------------------------------------------------ */
 
