@@ -35,7 +35,8 @@ void kaena_arena_fini(kaena_arena *arena)
 static void *out_of_memory(const kaena_arena *arena, size_t size)
 {
     if (arena->quota == 0) {
-        (void)fprintf(stderr, "kaena: out of memory (%zu bytes asked for, %zu in use)\n", size, arena->used);
+        (void)fprintf(stderr, "kaena: out of memory (%zu bytes asked for, %zu in use)\n", size,
+                      arena->used);
         exit(70);
     }
     return NULL;

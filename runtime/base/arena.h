@@ -10,8 +10,8 @@
 
 typedef struct kaena_arena_block kaena_arena_block;
 
-/* |quota| bounds what the arena may hold; with quota 0 running out of memory ends the process (compiler use),
- * with a quota alloc returns NULL. Thread: one at a time. */
+/* |quota| bounds what the arena may hold; with quota 0 running out of memory ends the process
+ * (compiler use), with a quota alloc returns NULL. Thread: one at a time. */
 typedef struct kaena_arena {
     kaena_arena_block *head;
     size_t used;  /* bytes held, block headers included */
@@ -21,7 +21,8 @@ typedef struct kaena_arena {
 void kaena_arena_init(kaena_arena *arena, size_t quota);
 void kaena_arena_fini(kaena_arena *arena);
 
-/* Zeroed memory, aligned to 64; NULL only where the arena has a quota. A size of 0 gives a unique pointer. */
+/* Zeroed memory, aligned to 64; NULL only where the arena has a quota. A size of 0 gives a unique
+ * pointer. */
 void *kaena_arena_alloc(kaena_arena *arena, size_t size);
 
 /* |n| zeroed elements of |size|; NULL on overflow too. */

@@ -1,4 +1,5 @@
-/* Arithmetic on sizes that come from input: every function returns false on overflow and leaves |out| alone. */
+/* Arithmetic on sizes that come from input: every function returns false on overflow and leaves
+ * |out| alone. */
 #ifndef KAENA_BASE_CHECKED_H
 #define KAENA_BASE_CHECKED_H
 

@@ -34,7 +34,11 @@ kaena_dtype kaena_dtype_parse(const char *name)
     static const struct {
         const char *name;
         kaena_dtype type;
-    } other[] = {{"bf16", KAENA_BF16}, {"float", KAENA_F32}, {"double", KAENA_F64}, {"f32", KAENA_F32}, {"f16", KAENA_F16}};
+    } other[] = {{"bf16", KAENA_BF16},
+                 {"float", KAENA_F32},
+                 {"double", KAENA_F64},
+                 {"f32", KAENA_F32},
+                 {"f16", KAENA_F16}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].name && strcmp(rows[i].name, name) == 0)
             return (kaena_dtype)rows[i].value;
@@ -74,7 +78,8 @@ float kaena_f16_to_f32(uint16_t h)
     if (!man)
         return kaena_f32_from_bits(sign);
     int shift = __builtin_clz(man) - 21;
-    return kaena_f32_from_bits(sign | (uint32_t)(113 - shift) << 23 | ((man << shift) & 0x3ff) << 13);
+    return kaena_f32_from_bits(sign | (uint32_t)(113 - shift) << 23 |
+                               ((man << shift) & 0x3ff) << 13);
 }
 
 uint16_t kaena_f16_from_f32(float f)
@@ -113,21 +118,53 @@ static wide widen(const void *p, kaena_dtype t, size_t i)
 {
     wide w = {0};
     switch (t) {
-    case KAENA_F32: w.is_float = true; w.f = (double)((const float *)p)[i]; return w;
-    case KAENA_F64: w.is_float = true; w.f = ((const double *)p)[i]; return w;
-    case KAENA_F16: w.is_float = true; w.f = (double)kaena_f16_to_f32(((const uint16_t *)p)[i]); return w;
-    case KAENA_BF16: w.is_float = true; w.f = (double)kaena_bf16_to_f32(((const uint16_t *)p)[i]); return w;
-    case KAENA_U8: w.i = ((const uint8_t *)p)[i]; return w;
-    case KAENA_I8: w.i = ((const int8_t *)p)[i]; return w;
-    case KAENA_U16: w.i = ((const uint16_t *)p)[i]; return w;
-    case KAENA_I16: w.i = ((const int16_t *)p)[i]; return w;
-    case KAENA_U32: w.i = ((const uint32_t *)p)[i]; return w;
-    case KAENA_I32: w.i = ((const int32_t *)p)[i]; return w;
-    case KAENA_I64: w.i = ((const int64_t *)p)[i]; return w;
-    case KAENA_U64: w.i = (int64_t)((const uint64_t *)p)[i]; w.is_u64 = true; return w;
-    case KAENA_BOOL: w.i = ((const uint8_t *)p)[i] != 0; return w;
+    case KAENA_F32:
+        w.is_float = true;
+        w.f = (double)((const float *)p)[i];
+        return w;
+    case KAENA_F64:
+        w.is_float = true;
+        w.f = ((const double *)p)[i];
+        return w;
+    case KAENA_F16:
+        w.is_float = true;
+        w.f = (double)kaena_f16_to_f32(((const uint16_t *)p)[i]);
+        return w;
+    case KAENA_BF16:
+        w.is_float = true;
+        w.f = (double)kaena_bf16_to_f32(((const uint16_t *)p)[i]);
+        return w;
+    case KAENA_U8:
+        w.i = ((const uint8_t *)p)[i];
+        return w;
+    case KAENA_I8:
+        w.i = ((const int8_t *)p)[i];
+        return w;
+    case KAENA_U16:
+        w.i = ((const uint16_t *)p)[i];
+        return w;
+    case KAENA_I16:
+        w.i = ((const int16_t *)p)[i];
+        return w;
+    case KAENA_U32:
+        w.i = ((const uint32_t *)p)[i];
+        return w;
+    case KAENA_I32:
+        w.i = ((const int32_t *)p)[i];
+        return w;
+    case KAENA_I64:
+        w.i = ((const int64_t *)p)[i];
+        return w;
+    case KAENA_U64:
+        w.i = (int64_t)((const uint64_t *)p)[i];
+        w.is_u64 = true;
+        return w;
+    case KAENA_BOOL:
+        w.i = ((const uint8_t *)p)[i] != 0;
+        return w;
     case KAENA_STRING:
-    case KAENA_DTYPE_NONE: break;
+    case KAENA_DTYPE_NONE:
+        break;
     }
     return w;
 }
@@ -137,7 +174,8 @@ static double as_float(wide w)
     return w.is_float ? w.f : w.is_u64 ? (double)(uint64_t)w.i : (double)w.i;
 }
 
-/* From double to a narrow float through float once would round twice: odd rounding in between avoids it. */
+/* From double to a narrow float through float once would round twice: odd rounding in between
+ * avoids it. */
 static float round_to_odd(double d)
 {
     float f = (float)d;
@@ -153,27 +191,52 @@ static float round_to_odd(double d)
 static void narrow(void *p, kaena_dtype t, size_t i, wide w)
 {
     switch (t) {
-    case KAENA_F32: ((float *)p)[i] = w.is_float || w.is_u64 ? (float)as_float(w) : (float)w.i; return;
-    case KAENA_F64: ((double *)p)[i] = as_float(w); return;
-    case KAENA_F16: ((uint16_t *)p)[i] = kaena_f16_from_f32(round_to_odd(as_float(w))); return;
-    case KAENA_BF16: ((uint16_t *)p)[i] = kaena_bf16_from_f32(round_to_odd(as_float(w))); return;
-    case KAENA_U8: ((uint8_t *)p)[i] = (uint8_t)(w.is_float ? saturate(w.f, 0, 255) : w.i); return;
-    case KAENA_I8: ((int8_t *)p)[i] = (int8_t)(w.is_float ? saturate(w.f, -128, 127) : w.i); return;
-    case KAENA_U16: ((uint16_t *)p)[i] = (uint16_t)(w.is_float ? saturate(w.f, 0, 65535) : w.i); return;
-    case KAENA_I16: ((int16_t *)p)[i] = (int16_t)(w.is_float ? saturate(w.f, -32768, 32767) : w.i); return;
-    case KAENA_U32: ((uint32_t *)p)[i] = (uint32_t)(w.is_float ? saturate(w.f, 0, 4294967295.0) : w.i); return;
-    case KAENA_I32: ((int32_t *)p)[i] = (int32_t)(w.is_float ? saturate(w.f, -2147483648.0, 2147483647.0) : w.i); return;
+    case KAENA_F32:
+        ((float *)p)[i] = w.is_float || w.is_u64 ? (float)as_float(w) : (float)w.i;
+        return;
+    case KAENA_F64:
+        ((double *)p)[i] = as_float(w);
+        return;
+    case KAENA_F16:
+        ((uint16_t *)p)[i] = kaena_f16_from_f32(round_to_odd(as_float(w)));
+        return;
+    case KAENA_BF16:
+        ((uint16_t *)p)[i] = kaena_bf16_from_f32(round_to_odd(as_float(w)));
+        return;
+    case KAENA_U8:
+        ((uint8_t *)p)[i] = (uint8_t)(w.is_float ? saturate(w.f, 0, 255) : w.i);
+        return;
+    case KAENA_I8:
+        ((int8_t *)p)[i] = (int8_t)(w.is_float ? saturate(w.f, -128, 127) : w.i);
+        return;
+    case KAENA_U16:
+        ((uint16_t *)p)[i] = (uint16_t)(w.is_float ? saturate(w.f, 0, 65535) : w.i);
+        return;
+    case KAENA_I16:
+        ((int16_t *)p)[i] = (int16_t)(w.is_float ? saturate(w.f, -32768, 32767) : w.i);
+        return;
+    case KAENA_U32:
+        ((uint32_t *)p)[i] = (uint32_t)(w.is_float ? saturate(w.f, 0, 4294967295.0) : w.i);
+        return;
+    case KAENA_I32:
+        ((int32_t *)p)[i] =
+            (int32_t)(w.is_float ? saturate(w.f, -2147483648.0, 2147483647.0) : w.i);
+        return;
     case KAENA_I64:
-        ((int64_t *)p)[i] = w.is_float ? saturate(w.f, -9223372036854775808.0, 9223372036854775807.0) : w.i;
+        ((int64_t *)p)[i] =
+            w.is_float ? saturate(w.f, -9223372036854775808.0, 9223372036854775807.0) : w.i;
         return;
     case KAENA_U64:
         if (w.is_float)
             w.i = w.f >= 18446744073709551615.0 ? -1 : w.f > 0 ? (int64_t)(uint64_t)w.f : 0;
         ((uint64_t *)p)[i] = (uint64_t)w.i;
         return;
-    case KAENA_BOOL: ((uint8_t *)p)[i] = w.is_float ? w.f != 0 : w.i != 0; return;
+    case KAENA_BOOL:
+        ((uint8_t *)p)[i] = w.is_float ? w.f != 0 : w.i != 0;
+        return;
     case KAENA_STRING:
-    case KAENA_DTYPE_NONE: return;
+    case KAENA_DTYPE_NONE:
+        return;
     }
 }
 

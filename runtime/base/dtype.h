@@ -24,7 +24,8 @@ typedef struct kaena_string {
 size_t kaena_dtype_size(kaena_dtype t);
 /* "float32"; "none" for numbers without a row. */
 const char *kaena_dtype_name(kaena_dtype t);
-/* The type of that name (also "bf16", "float", "double" and numpy's spellings), or KAENA_DTYPE_NONE. */
+/* The type of that name (also "bf16", "float", "double" and numpy's spellings), or
+ * KAENA_DTYPE_NONE. */
 kaena_dtype kaena_dtype_parse(const char *name);
 bool kaena_dtype_is_float(kaena_dtype t);
 bool kaena_dtype_is_int(kaena_dtype t); /* signed or unsigned, not bool */
@@ -49,8 +50,8 @@ static inline float kaena_bf16_to_f32(uint16_t b)
     return kaena_f32_from_bits((uint32_t)b << 16);
 }
 
-/* Round to nearest even; any NaN becomes 0x7fc0 (design.md, section 4: the bits are defined). Denormals are kept: who
- * wants them flushed sets MXCSR and uses the kernels' cast. */
+/* Round to nearest even; any NaN becomes 0x7fc0 (design.md, section 4: the bits are defined).
+ * Denormals are kept: who wants them flushed sets MXCSR and uses the kernels' cast. */
 static inline uint16_t kaena_bf16_from_f32(float f)
 {
     uint32_t u = kaena_f32_bits(f);
@@ -64,8 +65,8 @@ float kaena_f16_to_f32(uint16_t h);
 /* Round to nearest even; any NaN becomes 0x7e00. */
 uint16_t kaena_f16_from_f32(float f);
 
-/* Casts |n| elements as ONNX Cast does: float to integer truncates and saturates (NaN: 0), integer to integer wraps, to bool is
- * "not zero". Not for strings. Buffers must not overlap. */
+/* Casts |n| elements as ONNX Cast does: float to integer truncates and saturates (NaN: 0), integer
+ * to integer wraps, to bool is "not zero". Not for strings. Buffers must not overlap. */
 void kaena_cast(void *dst, kaena_dtype dst_type, const void *src, kaena_dtype src_type, size_t n);
 
 #endif

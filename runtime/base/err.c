@@ -6,8 +6,8 @@
 const char *kaena_status_name(kaena_status code)
 {
     switch (code) {
-#define KAENA_STATUS_ROW(name, value, when)                                                                            \
-    case KAENA_##name:                                                                                                 \
+#define KAENA_STATUS_ROW(name, value, when)                                                        \
+    case KAENA_##name:                                                                             \
         return #name;
 #include "status.def"
 #undef KAENA_STATUS_ROW

@@ -19,16 +19,20 @@ kaena_status kaena_status_of_errno(int e)
 {
     switch (e) {
     case ENOENT:
-    case ENOTDIR: return KAENA_NOT_FOUND;
+    case ENOTDIR:
+        return KAENA_NOT_FOUND;
     case EACCES:
-    case EPERM: return KAENA_PERMISSION_DENIED;
+    case EPERM:
+        return KAENA_PERMISSION_DENIED;
     case ENOSPC:
     case EDQUOT:
     case EMFILE:
     case ENFILE:
     case ENOMEM:
-    case EFBIG: return KAENA_RESOURCE_EXHAUSTED;
-    default: return KAENA_INTERNAL;
+    case EFBIG:
+        return KAENA_RESOURCE_EXHAUSTED;
+    default:
+        return KAENA_INTERNAL;
     }
 }
 

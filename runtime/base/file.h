@@ -14,18 +14,21 @@ typedef struct kaena_file {
 } kaena_file;
 
 /* Maps a regular file; "file://" before the path is understood.
- * NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT (not a regular file), INTERNAL: the message names the file. */
+ * NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT (not a regular file), INTERNAL: the message names
+ * the file. */
 kaena_status kaena_file_open(const char *path, kaena_file *out, kaena_err *err) KAENA_CHECKED;
 void kaena_file_close(kaena_file *file);
 
-/* Writes |path| through a temporary file beside it and a rename: the file is there whole or not at all.
- * RESOURCE_EXHAUSTED: disk full. */
-kaena_status kaena_file_write(const char *path, const void *data, size_t size, kaena_err *err) KAENA_CHECKED;
+/* Writes |path| through a temporary file beside it and a rename: the file is there whole or not at
+ * all. RESOURCE_EXHAUSTED: disk full. */
+kaena_status kaena_file_write(const char *path, const void *data, size_t size,
+                              kaena_err *err) KAENA_CHECKED;
 
 /* The path inside a file:// URI, or |path| itself. */
 const char *kaena_path_of_uri(const char *path);
 
-/* Maps errno to a status: ENOENT NOT_FOUND, EACCES PERMISSION_DENIED, ENOSPC/EMFILE/ENOMEM RESOURCE_EXHAUSTED, else INTERNAL. */
+/* Maps errno to a status: ENOENT NOT_FOUND, EACCES PERMISSION_DENIED, ENOSPC/EMFILE/ENOMEM
+ * RESOURCE_EXHAUSTED, else INTERNAL. */
 kaena_status kaena_status_of_errno(int e);
 
 #endif

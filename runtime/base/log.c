@@ -13,7 +13,10 @@ static bool log_journal;
 static const struct {
     kaena_log_level level;
     const char *name;
-} levels[] = {{KAENA_LOG_ERROR, "error"}, {KAENA_LOG_WARNING, "warning"}, {KAENA_LOG_INFO, "info"}, {KAENA_LOG_DEBUG, "debug"}};
+} levels[] = {{KAENA_LOG_ERROR, "error"},
+              {KAENA_LOG_WARNING, "warning"},
+              {KAENA_LOG_INFO, "info"},
+              {KAENA_LOG_DEBUG, "debug"}};
 
 void kaena_log_init(const char *program, kaena_log_level level)
 {
@@ -51,7 +54,8 @@ void kaena_log(kaena_log_level level, const char *fmt, ...)
         (void)gmtime_r(&now.tv_sec, &tm);
         char stamp[32];
         (void)strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
-        n = snprintf(line, sizeof line, "%s.%03ldZ %s %s: ", stamp, now.tv_nsec / 1000000, name, log_program);
+        n = snprintf(line, sizeof line, "%s.%03ldZ %s %s: ", stamp, now.tv_nsec / 1000000, name,
+                     log_program);
     }
     size_t at = n < 0 ? 0 : (size_t)n;
     va_list ap;

@@ -13,8 +13,9 @@ typedef enum kaena_log_level {
     KAENA_LOG_DEBUG = 7,
 } kaena_log_level;
 
-/* Lines go to standard error as "<time> <level> <program>: text"; with journald's prefix "<6>" instead of the time when JOURNAL_STREAM is set. Call once,
- * before threads start. |program| is borrowed for ever. */
+/* Lines go to standard error as "<time> <level> <program>: text"; with journald's prefix "<6>"
+ * instead of the time when JOURNAL_STREAM is set. Call once, before threads start. |program| is
+ * borrowed for ever. */
 void kaena_log_init(const char *program, kaena_log_level level);
 /* "error", "warning", "info", "debug"; false when it is none of them. */
 bool kaena_log_parse_level(const char *text, kaena_log_level *out);

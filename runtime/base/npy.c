@@ -15,9 +15,9 @@ static const struct {
     uint8_t bytes;
     kaena_dtype type;
 } npy_types[] = {
-    {'f', 4, KAENA_F32}, {'f', 8, KAENA_F64}, {'f', 2, KAENA_F16}, {'i', 1, KAENA_I8},  {'i', 2, KAENA_I16},
-    {'i', 4, KAENA_I32}, {'i', 8, KAENA_I64}, {'u', 1, KAENA_U8},  {'u', 2, KAENA_U16}, {'u', 4, KAENA_U32},
-    {'u', 8, KAENA_U64}, {'b', 1, KAENA_BOOL},
+    {'f', 4, KAENA_F32}, {'f', 8, KAENA_F64}, {'f', 2, KAENA_F16}, {'i', 1, KAENA_I8},
+    {'i', 2, KAENA_I16}, {'i', 4, KAENA_I32}, {'i', 8, KAENA_I64}, {'u', 1, KAENA_U8},
+    {'u', 2, KAENA_U16}, {'u', 4, KAENA_U32}, {'u', 8, KAENA_U64}, {'b', 1, KAENA_BOOL},
 };
 
 typedef struct header {
@@ -53,7 +53,8 @@ static kaena_status parse_header(const char *text, header *out, kaena_err *err)
     char *end;
     unsigned long bytes = strtoul(descr + 3, &end, 10);
     for (size_t i = 0; i < sizeof npy_types / sizeof *npy_types; i++)
-        if (npy_types[i].kind == descr[2] && npy_types[i].bytes == bytes && strchr("<>|=", descr[1]))
+        if (npy_types[i].kind == descr[2] && npy_types[i].bytes == bytes &&
+            strchr("<>|=", descr[1]))
             h.dtype = npy_types[i].type;
     if (h.dtype == KAENA_DTYPE_NONE)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "npy type '%.8s' is not supported", descr + 1);
@@ -65,7 +66,8 @@ static kaena_status parse_header(const char *text, header *out, kaena_err *err)
         if (*p == ')')
             break;
         if (!isdigit((unsigned char)*p) || h.shape.rank == KAENA_MAX_RANK)
-            return KAENA_FAIL(err, INVALID_ARGUMENT, "npy shape is not a tuple of at most %d sizes", KAENA_MAX_RANK);
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "npy shape is not a tuple of at most %d sizes",
+                              KAENA_MAX_RANK);
         h.shape.dim[h.shape.rank++] = strtoll(p, &end, 10);
         p = end;
     }
@@ -84,7 +86,8 @@ static void swap_bytes(uint8_t *data, size_t n, size_t width)
 }
 
 /* Copies |src|, first index fastest, into |dst|, last index fastest. */
-static void from_fortran(uint8_t *dst, const uint8_t *src, const kaena_shape *s, size_t n, size_t width)
+static void from_fortran(uint8_t *dst, const uint8_t *src, const kaena_shape *s, size_t n,
+                         size_t width)
 {
     int64_t index[KAENA_MAX_RANK] = {0};
     for (size_t i = 0; i < n; i++) {
@@ -110,7 +113,8 @@ kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out, kaen
         length |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
     char text[4096];
     if (length >= sizeof text || !kaena_range_inside(start, length, size))
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "npy header of %zu bytes is cut off or too long", length);
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "npy header of %zu bytes is cut off or too long",
+                          length);
     memcpy(text, p + start, length);
     text[length] = 0;
     header h;
@@ -118,8 +122,10 @@ kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out, kaen
     int64_t n;
     uint64_t bytes;
     size_t width = kaena_dtype_size(h.dtype), data = start + length;
-    if (!kaena_shape_elements(&h.shape, &n) || !kaena_mul_u64((uint64_t)n, width, &bytes) || bytes != size - data)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "npy data is %zu bytes, its shape asks for another size", size - data);
+    if (!kaena_shape_elements(&h.shape, &n) || !kaena_mul_u64((uint64_t)n, width, &bytes) ||
+        bytes != size - data)
+        return KAENA_FAIL(err, INVALID_ARGUMENT,
+                          "npy data is %zu bytes, its shape asks for another size", size - data);
     uint8_t *copy = malloc(bytes ? (size_t)bytes : 1);
     if (!copy)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %" PRIu64 " bytes", bytes);
@@ -148,8 +154,8 @@ void kaena_npy_free(kaena_npy *npy)
     *npy = (kaena_npy){0};
 }
 
-kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_shape *shape, const void *data,
-                             kaena_err *err)
+kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_shape *shape,
+                             const void *data, kaena_err *err)
 {
     int64_t n;
     kaena_dtype stored = dtype == KAENA_BF16 ? KAENA_F32 : dtype;
@@ -159,14 +165,17 @@ kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_sh
         if (npy_types[i].type == stored)
             kind = &npy_types[i].kind;
     if (!kind || !kaena_shape_elements(shape, &n))
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "'%s': %s cannot be written as npy", path, kaena_dtype_name(dtype));
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "'%s': %s cannot be written as npy", path,
+                          kaena_dtype_name(dtype));
     char dims[KAENA_SHAPE_TEXT], text[320];
     (void)kaena_shape_print(shape, dims, sizeof dims);
     dims[0] = '(';
     dims[strlen(dims) - 1] = 0;
-    int length = snprintf(text, sizeof text, "{'descr': '%c%c%zu', 'fortran_order': False, 'shape': %s%s), }",
+    int length = snprintf(text, sizeof text,
+                          "{'descr': '%c%c%zu', 'fortran_order': False, 'shape': %s%s), }",
                           width == 1 ? '|' : '<', *kind, width, dims, shape->rank == 1 ? "," : "");
-    size_t header_size = (size_t)kaena_align_up(10 + (size_t)length + 1, 64), bytes = (size_t)n * width;
+    size_t header_size = (size_t)kaena_align_up(10 + (size_t)length + 1, 64),
+           bytes = (size_t)n * width;
     uint8_t *file = malloc(header_size + bytes);
     if (!file)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %zu bytes", header_size + bytes);

@@ -14,14 +14,16 @@ typedef struct kaena_npy {
     size_t bytes;
 } kaena_npy;
 
-/* Reads |path|. Big-endian and Fortran-order arrays are converted. INVALID_ARGUMENT names the file and what is wrong. */
+/* Reads |path|. Big-endian and Fortran-order arrays are converted. INVALID_ARGUMENT names the file
+ * and what is wrong. */
 kaena_status kaena_npy_read(const char *path, kaena_npy *out, kaena_err *err) KAENA_CHECKED;
 /* The same from memory. */
-kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out, kaena_err *err) KAENA_CHECKED;
+kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out,
+                             kaena_err *err) KAENA_CHECKED;
 void kaena_npy_free(kaena_npy *npy);
 
 /* Writes a numeric tensor; bfloat16 is written as float32. */
-kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_shape *shape, const void *data,
-                             kaena_err *err) KAENA_CHECKED;
+kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_shape *shape,
+                             const void *data, kaena_err *err) KAENA_CHECKED;
 
 #endif

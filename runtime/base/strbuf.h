@@ -6,7 +6,8 @@
 
 #include "err.h"
 
-/* |data| is NULL while empty, else terminated. Running out of memory ends the process: for tools and reports. */
+/* |data| is NULL while empty, else terminated. Running out of memory ends the process: for tools
+ * and reports. */
 typedef struct kaena_strbuf {
     char *data;
     size_t size, capacity;

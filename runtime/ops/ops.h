@@ -1,10 +1,12 @@
 /* The canonical operator set: names, attributes, shape inference and reference evaluation.
  *
- * Semantics are those of the newest ONNX operator set that an operator's row in ops.def names; importers translate older forms
- * (attributes that became inputs, renamed operators) into it, so nothing here knows about versions.
+ * Semantics are those of the newest ONNX operator set that an operator's row in ops.def names;
+ * importers translate older forms (attributes that became inputs, renamed operators) into it, so
+ * nothing here knows about versions.
  *
- * eval has three users: constant folding in the compiler, host steps in the runtime, expected values in tests. It runs with the default
- * MXCSR, accumulates float sums in double, and works for every element type the specification gives the operator. */
+ * eval has three users: constant folding in the compiler, host steps in the runtime, expected
+ * values in tests. It runs with the default MXCSR, accumulates float sums in double, and works for
+ * every element type the specification gives the operator. */
 #ifndef KAENA_OPS_H
 #define KAENA_OPS_H
 
@@ -40,8 +42,9 @@ typedef enum kop_attr_type {
     KOP_ATTR_STRINGS,
 } kop_attr_type;
 
-/* A dense row-major tensor. |data| is NULL where only type and shape are known (inference); KAENA_STRING tensors hold kaena_string
- * elements. Whoever holds the tensor says who owns |data|. */
+/* A dense row-major tensor. |data| is NULL where only type and shape are known (inference);
+ * KAENA_STRING tensors hold kaena_string elements. Whoever holds the tensor says who owns |data|.
+ */
 typedef struct kop_tensor {
     kaena_dtype dtype;
     kaena_shape shape; /* dimensions may be KAENA_DIM_UNKNOWN only where data is NULL */
@@ -66,8 +69,8 @@ typedef struct kop_attr {
 
 /* Where eval's outputs and temporaries live, and when it must stop. */
 typedef struct kop_env {
-    kaena_arena *arena;       /* its quota bounds the evaluation: RESOURCE_EXHAUSTED */
-    const atomic_bool *stop;  /* polled per node and per outer loop turn; may be NULL: CANCELLED */
+    kaena_arena *arena;      /* its quota bounds the evaluation: RESOURCE_EXHAUSTED */
+    const atomic_bool *stop; /* polled per node and per outer loop turn; may be NULL: CANCELLED */
 } kop_env;
 
 /* One application of an operator. Inputs that are absent (optional) are NULL. */
@@ -83,12 +86,14 @@ typedef struct kop_call {
     kaena_err *err;
 } kop_call;
 
-/* Sets dtype and shape of every output from types, shapes and, where present, data of the inputs. What cannot be known yet is
- * KAENA_DIM_UNKNOWN or unranked. INVALID_ARGUMENT: the operator does not accept these inputs or attributes. */
+/* Sets dtype and shape of every output from types, shapes and, where present, data of the inputs.
+ * What cannot be known yet is KAENA_DIM_UNKNOWN or unranked. INVALID_ARGUMENT: the operator does
+ * not accept these inputs or attributes. */
 typedef kaena_status (*kop_infer_fn)(kop_call *call);
 
-/* Computes the outputs. On entry dtype and shape of each output are inferred and its data is allocated, except where the inferred
- * shape has unknown dimensions: then eval allocates through kop_output. */
+/* Computes the outputs. On entry dtype and shape of each output are inferred and its data is
+ * allocated, except where the inferred shape has unknown dimensions: then eval allocates through
+ * kop_output. */
 typedef kaena_status (*kop_eval_fn)(kop_call *call);
 
 typedef struct kop_row {
@@ -105,7 +110,8 @@ kop_op kop_find(const char *name);
 
 /* Checks the number of inputs and runs the row's inference. */
 kaena_status kop_infer(kop_call *call) KAENA_CHECKED;
-/* Infers, allocates, evaluates; then applies the epilogue (below) if the call carries one. The float environment is the default one. */
+/* Infers, allocates, evaluates; then applies the epilogue (below) if the call carries one. The
+ * float environment is the default one. */
 kaena_status kop_eval(kop_call *call) KAENA_CHECKED;
 
 /* Attribute look-ups; the default where it is absent or has another type. */
@@ -117,7 +123,8 @@ const char *kop_attr_string(const kop_call *call, const char *name, const char *
 uint32_t kop_attr_ints(const kop_call *call, const char *name, const int64_t **out);
 
 /* Gives output |i| its type, shape and zeroed storage from the environment's arena. */
-kaena_status kop_output(kop_call *call, uint32_t i, kaena_dtype dtype, const kaena_shape *shape) KAENA_CHECKED;
+kaena_status kop_output(kop_call *call, uint32_t i, kaena_dtype dtype,
+                        const kaena_shape *shape) KAENA_CHECKED;
 /* Temporary storage; NULL when the quota is reached (the error is set). */
 void *kop_alloc(kop_call *call, size_t n, size_t size);
 /* CANCELLED when the environment says stop. */
@@ -134,20 +141,24 @@ void kop_set_int(kop_tensor *t, size_t i, int64_t v);
 /* Normalises a possibly negative axis; false when it is out of [-rank, rank). */
 bool kop_axis(int64_t axis, int32_t rank, int32_t *out);
 
-/* --- Epilogue: what the compiler fuses behind Conv, Gemm, MatMul and elementwise nodes -----------------------------------------------
+/* --- Epilogue: what the compiler fuses behind Conv, Gemm, MatMul and elementwise nodes
+ * -----------------------------------------------
  *
- * Attributes "kaena.act" (string, a name of base/act.def), "kaena.act_alpha", "kaena.act_beta" (floats) and "kaena.residual" (int: 1 = added
- * before the activation, 2 = after). With kaena.residual the last input of the call is the residual, of the output's shape; the row's
- * own infer and eval never see it. kop_eval applies: y = act(x [+ r]) [+ r]. */
+ * Attributes "kaena.act" (string, a name of base/act.def), "kaena.act_alpha", "kaena.act_beta"
+ * (floats) and "kaena.residual" (int: 1 = added before the activation, 2 = after). With
+ * kaena.residual the last input of the call is the residual, of the output's shape; the row's own
+ * infer and eval never see it. kop_eval applies: y = act(x [+ r]) [+ r]. */
 
 /* The function in double precision; NaN in, NaN out. */
 double kop_act_eval(kaena_act act, double x, float alpha, float beta);
 
-/* --- Window geometry shared by inference, evaluation and lowering ------------------------------------------------------------------------ */
+/* --- Window geometry shared by inference, evaluation and lowering
+ * ------------------------------------------------------------------------ */
 
 #define KOP_MAX_SPATIAL 3
 
-/* A convolution's or pooling's geometry in canonical form: defaults filled in, auto_pad resolved. */
+/* A convolution's or pooling's geometry in canonical form: defaults filled in, auto_pad resolved.
+ */
 typedef struct kop_window {
     int32_t spatial; /* 1..3 */
     int64_t kernel[KOP_MAX_SPATIAL], stride[KOP_MAX_SPATIAL], dilation[KOP_MAX_SPATIAL];
@@ -156,7 +167,8 @@ typedef struct kop_window {
     int64_t group;
 } kop_window;
 
-/* Fills |out| for Conv, MaxPool, AveragePool or LpPool from its input shapes (all dimensions known) and attributes. */
+/* Fills |out| for Conv, MaxPool, AveragePool or LpPool from its input shapes (all dimensions known)
+ * and attributes. */
 kaena_status kop_window_of(const kop_call *call, kop_window *out) KAENA_CHECKED;
 
 #endif
