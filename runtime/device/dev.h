@@ -1,0 +1,94 @@
+/* Emulated Inferentia devices: chips, DRAM accounting, model slots, execution contexts, workers.
+ *
+ * A dev_system is the chips of one daemon and its worker threads. A loaded model holds TPBs (a
+ * group of its size; several models may share a group), DRAM for weights, contexts and IO, and a
+ * fixed number of execution contexts: that number is the backpressure. A request runs the NEFF's
+ * plan: device steps on the TPBs, host steps on a worker. */
+#ifndef KAENA_DEV_H
+#define KAENA_DEV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dtype.h"
+#include "err.h"
+#include "neff.h"
+#include "shape.h"
+
+#define DEV_TPBS_PER_CHIP 4
+#define DEV_DRAM_BYTES (UINT64_C(8) << 30) /* a chip */
+#define DEV_MAX_CHIPS 16
+
+typedef struct dev_system dev_system;
+typedef struct dev_model dev_model;
+
+typedef struct dev_config {
+    uint32_t n_chips;    /* 1..DEV_MAX_CHIPS */
+    uint64_t dram_bytes; /* of a chip; 0 = DEV_DRAM_BYTES */
+    uint32_t threads;    /* workers, >= 1 */
+} dev_config;
+
+kaena_status dev_system_create(const dev_config *config, dev_system **out,
+                               kaena_err *err) KAENA_CHECKED;
+/* All models are unloaded. Joins the workers. */
+dev_system *dev_system_destroy(dev_system *sys);
+
+typedef struct dev_chip_info {
+    uint64_t dram_bytes, dram_used;
+    uint32_t models; /* with TPBs or memory on it */
+} dev_chip_info;
+dev_chip_info dev_chip_info_of(dev_system *sys, uint32_t chip);
+
+/* A TPB: chip and position on it. */
+typedef struct dev_place {
+    uint16_t chip, tpb;
+} dev_place;
+
+/* Loads a verified NEFF: picks the least loaded chips for its TPBs, charges DRAM, predecodes, makes
+ * the contexts (memory pre-faulted). Takes its own reference of |neff|. |name| is for messages.
+ * Weights stay mapped; nothing is copied or packed. RESOURCE_EXHAUSTED: needed and available are
+ * DRAM bytes, the hint names the models that would make room, or the number of TPBs to compile for
+ * if it can never fit; FAILED_PRECONDITION: more TPBs than the system has. */
+kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, dev_model **out,
+                            kaena_err *err) KAENA_CHECKED;
+/* No request of the model is in flight. Gives memory back. NULL is fine. */
+dev_model *dev_model_unload(dev_model *model);
+
+const neff_file *dev_model_neff(const dev_model *model);
+uint32_t dev_model_contexts(const dev_model *model);
+uint64_t dev_model_dram_bytes(const dev_model *model);
+/* Places of its TPBs; |n| in all. */
+const dev_place *dev_model_places(const dev_model *model, uint32_t *n);
+
+/* One inference. Buffers are the caller's until |done| has been called. */
+typedef struct dev_request dev_request;
+struct dev_request {
+    /* In the order of the NEFF's inputs: row-major, type and size as neff_input says. */
+    const void *const *in;
+    /* In the order of its outputs; the caller's buffers of the declared size, written by the time
+     * |done| is called with OK. NULL: not wanted. */
+    void *const *out;
+    /* Called once, from a worker (or from dev_run itself), after which the request is the caller's
+     * again. OK; DATA_LOSS: weights or shared memory were damaged; OUT_OF_RANGE: an index in the
+     * input was out of range; RESOURCE_EXHAUSTED: a host step ran into its memory quota; CANCELLED.
+     */
+    void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
+    void *user;
+    uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device */
+    dev_request *next;                /* the device's */
+};
+
+/* Starts the request now if a context is free: true; false when all contexts are busy (then nothing
+ * happened: the caller's queue keeps it and offers it again from |done| of another). Thread: any.
+ */
+bool dev_submit(dev_model *model, dev_request *request);
+/* The same, executed on the calling thread (workers may help): for models so small that a hand-over
+ * would cost more. |done| is called before it returns. */
+bool dev_run(dev_model *model, dev_request *request);
+/* No request runs on any TPB of the model's group. */
+bool dev_model_idle(const dev_model *model);
+/* The plan has no host step. */
+bool dev_model_device_only(const dev_model *model);
+
+#endif

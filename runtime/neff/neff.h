@@ -1,0 +1,106 @@
+/* The NEFF artifact: reader (mapped, verified) and writer. format.h has the on-disk structs;
+ * proto/kaena/v1/neff.proto the META section.
+ *
+ * A NEFF is untrusted: neff_open copies and checks header, META, CODE and HOST, verifies every
+ * program and graph, and leaves WEIGHTS mapped. */
+#ifndef KAENA_NEFF_H
+#define KAENA_NEFF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dtype.h"
+#include "err.h"
+#include "graph.h"
+#include "isa.h"
+#include "kaena/v1/neff.pb-c.h"
+#include "shape.h"
+
+#define NEFF_FORMAT_MAJOR 1
+#define NEFF_FORMAT_MINOR 0
+
+typedef struct neff_file neff_file; /* reference-counted, immutable after open */
+
+/* Opens and verifies a file. |name| in messages is the path.
+ * FAILED_PRECONDITION (reason VERSION_MISMATCH): another major or an unknown required feature; the
+ * message has both versions, the file's compiler and the remedy. DATA_LOSS (BAD_ARTIFACT): damaged;
+ * the message names section and place. Thread: any. */
+kaena_status neff_open(const char *path, neff_file **out, kaena_err *err) KAENA_CHECKED;
+/* The same from a descriptor (a sealed memfd, a file below the model directory); dups what it
+ * keeps. */
+kaena_status neff_open_fd(int fd, const char *name, neff_file **out, kaena_err *err) KAENA_CHECKED;
+neff_file *neff_ref(neff_file *f);
+neff_file *neff_unref(neff_file *f);
+
+/* The META section, unpacked and checked: indices in range, names sane and unique, plan finite,
+ * shapes of known sizes. Borrowed. */
+const Kaena__V1__NeffMeta *neff_meta(const neff_file *f);
+/* SHA-256 of the file with the digest field zero, as stored; 64 hexadecimal digits. */
+const char *neff_digest(const neff_file *f);
+/* Recomputes it and compares. DATA_LOSS. Reads the whole file. */
+kaena_status neff_check_digest(const neff_file *f, kaena_err *err) KAENA_CHECKED;
+/* Checks WEIGHTS against its checksum (xxHash64); slow for big models, run in the background.
+ * DATA_LOSS. */
+kaena_status neff_check_weights(const neff_file *f, kaena_err *err) KAENA_CHECKED;
+
+/* A tensor a model takes or gives, or that plan steps exchange: value |i| of META. Borrowed. */
+typedef struct neff_tensor {
+    const char *name;
+    kaena_dtype dtype;
+    kaena_shape shape;
+    uint64_t bytes; /* 0 for strings and dynamic values */
+    bool dynamic;
+} neff_tensor;
+uint32_t neff_n_values(const neff_file *f);
+neff_tensor neff_value(const neff_file *f, uint32_t i);
+uint32_t neff_n_inputs(const neff_file *f);
+neff_tensor neff_input(const neff_file *f, uint32_t i);
+uint32_t neff_n_outputs(const neff_file *f);
+neff_tensor neff_output(const neff_file *f, uint32_t i);
+
+/* The decoded, verified program of a TPB (all device steps; entries are in META). */
+const kisa_program *neff_program(const neff_file *f, uint32_t tpb);
+/* The slice of it that device step |entry| runs: from there through HALT. */
+kisa_program neff_program_at(const neff_file *f, uint32_t tpb, uint32_t entry);
+/* Graph |i| of the HOST section, checked. */
+uint32_t neff_n_graphs(const neff_file *f);
+const kgr_graph *neff_graph(const neff_file *f, uint32_t i);
+/* The mapped WEIGHTS section: page-aligned, read-only, shared between processes. */
+const uint8_t *neff_weights(const neff_file *f, uint64_t *size);
+
+/* Sections for reports. */
+typedef struct neff_section_info {
+    const char *name;
+    uint64_t offset, size;
+} neff_section_info;
+uint32_t neff_sections(const neff_file *f, neff_section_info *out, uint32_t max);
+uint32_t neff_format_version(const neff_file *f, uint32_t *minor);
+
+/* --- Writing
+ * -------------------------------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct neff_content {
+    const Kaena__V1__NeffMeta *meta;
+    const kisa_program *programs; /* [meta->num_tpbs] */
+    const kgr_graph *const *graphs;
+    uint32_t n_graphs;
+    /* WEIGHTS is given as pieces at ascending offsets, gaps are zero: large constants need not be
+     * gathered first. */
+    const struct neff_piece {
+        uint64_t offset, size;
+        const void *data;
+    } * weights;
+    uint32_t n_pieces;
+    uint64_t weights_bytes;
+    const void *debug; /* DEBUG section: may be NULL */
+    size_t debug_bytes;
+} neff_content;
+
+/* Writes through a temporary file and a rename; computes checksums and digest; then the file is
+ * opened and verified like any other, so that kcc cannot write what krtd refuses. */
+kaena_status neff_write(const char *path, const neff_content *content,
+                        kaena_err *err) KAENA_CHECKED;
+
+#endif

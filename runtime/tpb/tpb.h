@@ -1,0 +1,79 @@
+/* One emulated TPB: predecode with fusion, execution of chunks, single-step.
+ *
+ * A program that kisa_verify has accepted is predecoded once per load into operations; runs of
+ * LDW/MATMUL with the ACT that drains them become one operation where the conditions of design.md
+ * section 4 hold (docs/tpb.md). Executing is: bind spaces to addresses, then take chunks of
+ * operations. The bits do not depend on fusion, chunks, threads or level. */
+#ifndef KAENA_TPB_H
+#define KAENA_TPB_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "err.h"
+#include "isa.h"
+#include "ker.h"
+
+typedef struct tpb_code tpb_code; /* a predecoded program; immutable, shared by executions */
+
+/* Predecodes one verified program. |fuse| false keeps every instruction an operation of its own.
+ * Memory is the arena's; |program| must outlive the code. */
+kaena_status tpb_predecode(kaena_arena *arena, const kisa_program *program, bool fuse,
+                           tpb_code **out, kaena_err *err) KAENA_CHECKED;
+/* How much of it fused, for reports and tests: operations, fused operations, MATMULs inside fused
+ * operations, MATMULs in all. */
+typedef struct tpb_code_stats {
+    uint32_t operations, fused, matmuls_fused, matmuls;
+} tpb_code_stats;
+tpb_code_stats tpb_code_stats_of(const tpb_code *code);
+
+/* Where the spaces of an execution lie. */
+typedef struct tpb_bind {
+    uint8_t *sb;   /* of the TPB and model slot, KISA_SB_BYTES or what the model uses */
+    uint8_t *psum; /* KISA_PSUM_BYTES */
+    const uint8_t *weights;
+    uint8_t *scratch;
+    uint8_t *const *io; /* [n_io] */
+    const ker_table *ker;
+    _Atomic uint32_t *error; /* the context's error flag: set to 1 by an index out of range */
+} tpb_bind;
+
+/* --- Whole execution of a group of TPBs by a team of threads
+ * ---------------------------------------------------------------------------------
+ *
+ * A tpb_run is one execution of one device step: program counters, loop turns and semaphores of
+ * every TPB, as explicit state; no thread is tied to a TPB. */
+typedef struct tpb_run tpb_run;
+
+/* |bind| [n] is borrowed until the run is destroyed. State is made once and reset per execution. */
+kaena_status tpb_run_create(const tpb_code *const *code, const tpb_bind *bind, uint32_t n,
+                            tpb_run **out, kaena_err *err) KAENA_CHECKED;
+tpb_run *tpb_run_destroy(tpb_run *run);
+void tpb_run_reset(tpb_run *run);
+
+typedef enum tpb_help { TPB_DONE, TPB_WORKED, TPB_IDLE } tpb_help;
+
+/* Does some work of the run on this thread: advances a TPB that can go on, or takes a chunk of an
+ * operation another thread has published. IDLE: nothing to take at the moment (others hold it).
+ * Thread: any number at once. Saves, sets and restores MXCSR. Returns DONE once all TPBs have
+ * halted. */
+tpb_help tpb_run_help(tpb_run *run);
+
+/* Runs to the end on the calling thread alone. */
+void tpb_run_alone(tpb_run *run);
+
+/* --- Single-step: the reference the fused execution is compared with, and kdb's engine
+ * ---------------------------------------------------------- */
+
+typedef struct tpb_step {
+    uint32_t pc, turns[KISA_MAX_LOOPS], depth;
+    bool halted, waiting;
+} tpb_step;
+
+/* Executes the next instruction of TPB |tpb| of a run made from unfused code, on the calling
+ * thread; |state| tells where it stands afterwards. */
+void tpb_step_one(tpb_run *run, uint32_t tpb, tpb_step *state);
+
+#endif
