@@ -1,0 +1,310 @@
+#include "ops_impl.h"
+
+#include <math.h>
+
+/* Operators of several inputs that broadcast. Each folds the next operand into the accumulator, element by element, in the wide
+ * type of its operands; false: a division by zero. */
+typedef union wide_chunk {
+    double f[KOP_CHUNK];
+    int64_t i[KOP_CHUNK];
+    uint64_t u[KOP_CHUNK];
+} wide_chunk;
+
+typedef bool (*fold_fn)(wide_chunk *acc, const wide_chunk *x, size_t n);
+
+#define FOLD(name, field, type, expression)                                                        \
+    static bool fold_##name##_##field(wide_chunk *acc, const wide_chunk *x_, size_t n)             \
+    {                                                                                              \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            type a = acc->field[j], x = x_->field[j];                                              \
+            acc->field[j] = (type)(expression);                                                    \
+        }                                                                                          \
+        return true;                                                                               \
+    }
+/* The same for integers, where a zero divisor ends the run. */
+#define FOLD_DIVIDE(name, field, type, expression)                                                 \
+    static bool fold_##name##_##field(wide_chunk *acc, const wide_chunk *x_, size_t n)             \
+    {                                                                                              \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            type a = acc->field[j], x = x_->field[j];                                              \
+            if (x == 0)                                                                            \
+                return false;                                                                      \
+            acc->field[j] = (type)(expression);                                                    \
+        }                                                                                          \
+        return true;                                                                               \
+    }
+#define FOLD3(name, expression)                                                                    \
+    FOLD(name, f, double, expression)                                                              \
+    FOLD(name, i, int64_t, expression)                                                             \
+    FOLD(name, u, uint64_t, expression)
+
+static int64_t power_i(int64_t base, int64_t exponent)
+{
+    if (exponent < 0)
+        return base == 1 ? 1 : base == -1 ? (exponent & 1 ? -1 : 1) : 0;
+    uint64_t r = 1, b = (uint64_t)base;
+    for (uint64_t e = (uint64_t)exponent; e; e >>= 1, b *= b)
+        if (e & 1)
+            r *= b;
+    return (int64_t)r;
+}
+
+static double mod_floor(double a, double x)
+{
+    double r = fmod(a, x);
+    return r != 0 && (r < 0) != (x < 0) ? r + x : r;
+}
+
+/* INT64_MIN / -1 wraps; its remainder is 0. */
+static int64_t div_i(int64_t a, int64_t x)
+{
+    return x == -1 ? (int64_t)(0 - (uint64_t)a) : a / x;
+}
+
+static int64_t mod_i(int64_t a, int64_t x)
+{
+    return x == -1 ? 0 : a % x;
+}
+
+static int64_t mod_floor_i(int64_t a, int64_t x)
+{
+    int64_t r = mod_i(a, x);
+    return r != 0 && (r < 0) != (x < 0) ? r + x : r;
+}
+
+FOLD(Add, f, double, a + x)
+FOLD(Add, u, uint64_t, a + x)
+FOLD(Sub, f, double, a - x)
+FOLD(Sub, u, uint64_t, a - x)
+FOLD(Mul, f, double, a *x)
+FOLD(Mul, u, uint64_t, a *x)
+FOLD(Div, f, double, a / x)
+FOLD_DIVIDE(Div, i, int64_t, div_i(a, x))
+FOLD_DIVIDE(Div, u, uint64_t, a / x)
+FOLD(Fmod, f, double, fmod(a, x))
+FOLD_DIVIDE(Fmod, i, int64_t, mod_i(a, x))
+FOLD(Mod, f, double, mod_floor(a, x))
+FOLD_DIVIDE(Mod, i, int64_t, mod_floor_i(a, x))
+FOLD_DIVIDE(Mod, u, uint64_t, a % x)
+FOLD(Pow, f, double, pow(a, x))
+FOLD(Pow, i, int64_t, power_i(a, x))
+FOLD(Max, f, double, isnan(a) || a > x ? a : x)
+FOLD(Max, i, int64_t, a > x ? a : x)
+FOLD(Max, u, uint64_t, a > x ? a : x)
+FOLD(Min, f, double, isnan(a) || a < x ? a : x)
+FOLD(Min, i, int64_t, a < x ? a : x)
+FOLD(Min, u, uint64_t, a < x ? a : x)
+FOLD(And, u, uint64_t, a &x)
+FOLD(Or, u, uint64_t, a | x)
+FOLD(Xor, u, uint64_t, a ^ x)
+FOLD(Left, u, uint64_t, x > 63 ? 0 : a << x)
+FOLD(Right, u, uint64_t, x > 63 ? 0 : a >> x)
+FOLD(PRelu, f, double, a < 0 ? a * x : a)
+FOLD(PRelu, i, int64_t, a < 0 ? (int64_t)((uint64_t)a * (uint64_t)x) : a)
+FOLD(PRelu, u, uint64_t, a)
+FOLD3(Equal, a == x)
+FOLD3(Greater, a > x)
+FOLD3(GreaterOrEqual, a >= x)
+FOLD3(Less, a < x)
+FOLD3(LessOrEqual, a <= x)
+
+#define SAME_INTS(name) {fold_##name##_f, fold_##name##_u, fold_##name##_u}
+#define BITS(name) {NULL, fold_##name##_u, fold_##name##_u}
+#define THREE(name) {fold_##name##_f, fold_##name##_i, fold_##name##_u}
+
+static const struct nary_row {
+    uint32_t types;
+    fold_fn fold[3]; /* by kop_kind */
+    bool to_bool;
+} table[KOP_COUNT] = {
+    [KOP_Add] = {KOP_T_NUM, SAME_INTS(Add)},
+    [KOP_Sub] = {KOP_T_NUM, SAME_INTS(Sub)},
+    [KOP_Mul] = {KOP_T_NUM, SAME_INTS(Mul)},
+    [KOP_Div] = {KOP_T_NUM, THREE(Div)},
+    [KOP_Mod] = {KOP_T_NUM, THREE(Mod)},
+    [KOP_Pow] = {KOP_T_NUM, {fold_Pow_f, fold_Pow_i, fold_Pow_i}},
+    [KOP_Max] = {KOP_T_NUM, THREE(Max)},
+    [KOP_Min] = {KOP_T_NUM, THREE(Min)},
+    [KOP_Sum] = {KOP_T_NUM, SAME_INTS(Add)},
+    [KOP_Mean] = {KOP_T_FLOAT, {fold_Add_f, NULL, NULL}},
+    [KOP_And] = {KOP_T_BOOL, BITS(And)},
+    [KOP_Or] = {KOP_T_BOOL, BITS(Or)},
+    [KOP_Xor] = {KOP_T_BOOL, BITS(Xor)},
+    [KOP_BitwiseAnd] = {KOP_T_INT, BITS(And)},
+    [KOP_BitwiseOr] = {KOP_T_INT, BITS(Or)},
+    [KOP_BitwiseXor] = {KOP_T_INT, BITS(Xor)},
+    [KOP_BitShift] = {KOP_T_UNSIGNED, BITS(Left)},
+    [KOP_PRelu] = {KOP_T_NUM, THREE(PRelu)},
+    [KOP_Equal] = {KOP_T_NUM | KOP_T_BOOL, THREE(Equal), true},
+    [KOP_Greater] = {KOP_T_NUM, THREE(Greater), true},
+    [KOP_GreaterOrEqual] = {KOP_T_NUM, THREE(GreaterOrEqual), true},
+    [KOP_Less] = {KOP_T_NUM, THREE(Less), true},
+    [KOP_LessOrEqual] = {KOP_T_NUM, THREE(LessOrEqual), true},
+};
+
+static kaena_status infer_types(kop_call *call, const struct nary_row *row)
+{
+    for (uint32_t i = 0; i < call->n_in; i++) {
+        if (!call->in[i])
+            return KOP_BAD(call, "input %u is required", i);
+        KAENA_TRY(kop_need(call, i, row->types));
+        if (call->op != KOP_Pow)
+            KAENA_TRY(kop_need_same(call, 0, i));
+    }
+    if (call->op == KOP_BitShift && !kop_attr_is(call, "direction", "", "LEFT") &&
+        !kop_attr_is(call, "direction", "", "RIGHT"))
+        return KOP_BAD(call, "direction must be LEFT or RIGHT");
+    if (call->op == KOP_Mod && kaena_dtype_is_float(kop_in_type(call, 0)) &&
+        kop_attr_int(call, "fmod", 0) == 0)
+        return KOP_BAD(call, "fmod must be 1 for floating point");
+    return KAENA_OK;
+}
+
+kaena_status kop_infer_nary(kop_call *call)
+{
+    const struct nary_row *row = &table[call->op];
+    KAENA_TRY(infer_types(call, row));
+    kaena_dtype type = row->to_bool ? KAENA_BOOL : kop_in_type(call, 0);
+    for (uint32_t i = 1; i < call->n_in && type == KAENA_DTYPE_NONE && call->op != KOP_Pow; i++)
+        type = kop_in_type(call, i);
+    kaena_shape shape;
+    bool unranked;
+    KAENA_TRY(kop_broadcast_shape(call, 0, call->n_in, &shape, &unranked));
+    if (unranked) {
+        kop_out_unranked(call, 0, type);
+        return KAENA_OK;
+    }
+    /* The slope broadcasts to the data, never the other way. */
+    const kop_tensor *x = call->in[0];
+    if (call->op == KOP_PRelu && kop_known(x) && kaena_shape_known(&shape) &&
+        !kaena_shape_equal(&x->shape, &shape))
+        return KOP_BAD(call, "the slope does not broadcast to the shape of the data");
+    kop_out(call, 0, type, &shape);
+    return KAENA_OK;
+}
+
+/* The functions of this call: attributes and mixed types can choose others than the row's. */
+static fold_fn choose(const kop_call *call, kop_kind *kind)
+{
+    *kind = kop_kind_of(call->in[0]->dtype);
+    if (call->op == KOP_Pow && call->n_in > 1) {
+        kop_kind exponent = kop_kind_of(call->in[1]->dtype);
+        if (exponent == KOP_KIND_FLOAT)
+            *kind = KOP_KIND_FLOAT;
+    }
+    if (call->op == KOP_Mod && kop_attr_int(call, "fmod", 0) != 0) {
+        static const fold_fn fmods[3] = {fold_Fmod_f, fold_Fmod_i, fold_Mod_u};
+        return fmods[*kind];
+    }
+    if (call->op == KOP_BitShift && kop_attr_is(call, "direction", "", "RIGHT"))
+        return fold_Right_u;
+    return table[call->op].fold[*kind];
+}
+
+/* Elements |at| .. |at|+n of an operand that walks |step| (0 or more elements). */
+static void load(const kop_tensor *t, kop_kind kind, int64_t at, int64_t step, size_t n,
+                 wide_chunk *out)
+{
+    if (step == 1 && kind == KOP_KIND_FLOAT) {
+        kop_load_f64(t, (size_t)at, n, out->f);
+    } else if (step == 1) {
+        kop_load_i64(t, (size_t)at, n, out->i);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            if (step == 0 && i > 0)
+                out->u[i] = out->u[0];
+            else if (kind == KOP_KIND_FLOAT)
+                kop_load_f64(t, (size_t)at, 1, &out->f[i]);
+            else
+                kop_load_i64(t, (size_t)at, 1, &out->i[i]);
+            at += step;
+        }
+    }
+}
+
+kaena_status kop_eval_nary(kop_call *call)
+{
+    kop_tensor *out = &call->out[0];
+    size_t total = kop_elements(out);
+    if (total == 0)
+        return KAENA_OK;
+    kop_kind kind;
+    fold_fn fold = choose(call, &kind);
+    kop_bcast *b = kop_alloc(call, 1, sizeof *b);
+    if (!b)
+        return KAENA_RESOURCE_EXHAUSTED;
+    kop_bcast_init(b, &out->shape, call->in, call->n_in);
+    int64_t inner = b->dim[b->rank - 1], done = 0;
+    for (int64_t row = 0; done < (int64_t)total; row++) {
+        int64_t base[KOP_MAX_INPUTS];
+        for (uint32_t i = 0; i < call->n_in; i++)
+            base[i] = kop_bcast_offset(b, i, row);
+        for (int64_t at = 0; at < inner; at += KOP_CHUNK) {
+            size_t n = (size_t)(inner - at < KOP_CHUNK ? inner - at : KOP_CHUNK);
+            wide_chunk acc, x;
+            for (uint32_t i = 0; i < call->n_in; i++) {
+                int64_t step = b->stride[i][b->rank - 1];
+                load(call->in[i], kind, base[i] + at * step, step, n, i ? &x : &acc);
+                if (i && !fold(&acc, &x, n))
+                    return KOP_BAD(call, "integer division by zero");
+            }
+            if (call->op == KOP_Mean)
+                for (size_t j = 0; j < n; j++)
+                    acc.f[j] /= call->n_in;
+            if (kind == KOP_KIND_FLOAT)
+                kop_store_f64(out, (size_t)(done + at), n, acc.f);
+            else
+                kop_store_i64(out, (size_t)(done + at), n, acc.i);
+            KAENA_TRY(kop_poll(call));
+        }
+        done += inner;
+    }
+    return KAENA_OK;
+}
+
+/* --- Where --- */
+
+kaena_status kop_infer_where(kop_call *call)
+{
+    KAENA_TRY(kop_need(call, 0, KOP_T_BOOL));
+    KAENA_TRY(kop_need_same(call, 1, 2));
+    kaena_dtype type = kop_in_type(call, 1) ? kop_in_type(call, 1) : kop_in_type(call, 2);
+    kaena_shape shape;
+    bool unranked;
+    KAENA_TRY(kop_broadcast_shape(call, 0, 3, &shape, &unranked));
+    if (unranked)
+        kop_out_unranked(call, 0, type);
+    else
+        kop_out(call, 0, type, &shape);
+    return KAENA_OK;
+}
+
+kaena_status kop_eval_where(kop_call *call)
+{
+    kop_tensor *out = &call->out[0];
+    size_t total = kop_elements(out), size = kaena_dtype_size(out->dtype);
+    if (total == 0)
+        return KAENA_OK;
+    kop_bcast *b = kop_alloc(call, 1, sizeof *b);
+    if (!b)
+        return KAENA_RESOURCE_EXHAUSTED;
+    kop_bcast_init(b, &out->shape, call->in, 3);
+    int64_t inner = b->dim[b->rank - 1];
+    const int64_t step[3] = {b->stride[0][b->rank - 1], b->stride[1][b->rank - 1],
+                             b->stride[2][b->rank - 1]};
+    char *to = out->data;
+    for (int64_t row = 0; row * inner < (int64_t)total; row++) {
+        const uint8_t *condition = call->in[0]->data;
+        int64_t base[3];
+        for (uint32_t i = 0; i < 3; i++)
+            base[i] = kop_bcast_offset(b, i, row);
+        for (int64_t j = 0; j < inner; j++) {
+            uint32_t pick = condition[base[0] + j * step[0]] ? 1 : 2;
+            const char *from = call->in[pick]->data;
+            memcpy(to, from + (size_t)(base[pick] + j * step[pick]) * size, size);
+            to += size;
+        }
+        KAENA_TRY(kop_poll(call));
+    }
+    return KAENA_OK;
+}
