@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* Operators of several inputs that broadcast. Each folds the next operand into the accumulator, element by element, in the wide
- * type of its operands; false: a division by zero. */
+/* Operators of several inputs that broadcast. Each folds the next operand into the accumulator,
+ * element by element, in the wide type of its operands; false: a division by zero. */
 typedef union wide_chunk {
     double f[KOP_CHUNK];
     int64_t i[KOP_CHUNK];
@@ -101,45 +101,54 @@ FOLD(Left, u, uint64_t, x > 63 ? 0 : a << x)
 FOLD(Right, u, uint64_t, x > 63 ? 0 : a >> x)
 FOLD(PRelu, f, double, a < 0 ? a * x : a)
 FOLD(PRelu, i, int64_t, a < 0 ? (int64_t)((uint64_t)a * (uint64_t)x) : a)
-FOLD(PRelu, u, uint64_t, a)
+FOLD(PRelu, u, uint64_t, ((void)x, a))
 FOLD3(Equal, a == x)
 FOLD3(Greater, a > x)
 FOLD3(GreaterOrEqual, a >= x)
 FOLD3(Less, a < x)
 FOLD3(LessOrEqual, a <= x)
 
-#define SAME_INTS(name) {fold_##name##_f, fold_##name##_u, fold_##name##_u}
-#define BITS(name) {NULL, fold_##name##_u, fold_##name##_u}
-#define THREE(name) {fold_##name##_f, fold_##name##_i, fold_##name##_u}
+#define SAME_INTS(name)                                                                            \
+    {                                                                                              \
+        fold_##name##_f, fold_##name##_u, fold_##name##_u                                          \
+    }
+#define BITS(name)                                                                                 \
+    {                                                                                              \
+        NULL, fold_##name##_u, fold_##name##_u                                                     \
+    }
+#define THREE(name)                                                                                \
+    {                                                                                              \
+        fold_##name##_f, fold_##name##_i, fold_##name##_u                                          \
+    }
 
 static const struct nary_row {
     uint32_t types;
     fold_fn fold[3]; /* by kop_kind */
     bool to_bool;
 } table[KOP_COUNT] = {
-    [KOP_Add] = {KOP_T_NUM, SAME_INTS(Add)},
-    [KOP_Sub] = {KOP_T_NUM, SAME_INTS(Sub)},
-    [KOP_Mul] = {KOP_T_NUM, SAME_INTS(Mul)},
-    [KOP_Div] = {KOP_T_NUM, THREE(Div)},
-    [KOP_Mod] = {KOP_T_NUM, THREE(Mod)},
-    [KOP_Pow] = {KOP_T_NUM, {fold_Pow_f, fold_Pow_i, fold_Pow_i}},
-    [KOP_Max] = {KOP_T_NUM, THREE(Max)},
-    [KOP_Min] = {KOP_T_NUM, THREE(Min)},
-    [KOP_Sum] = {KOP_T_NUM, SAME_INTS(Add)},
-    [KOP_Mean] = {KOP_T_FLOAT, {fold_Add_f, NULL, NULL}},
-    [KOP_And] = {KOP_T_BOOL, BITS(And)},
-    [KOP_Or] = {KOP_T_BOOL, BITS(Or)},
-    [KOP_Xor] = {KOP_T_BOOL, BITS(Xor)},
-    [KOP_BitwiseAnd] = {KOP_T_INT, BITS(And)},
-    [KOP_BitwiseOr] = {KOP_T_INT, BITS(Or)},
-    [KOP_BitwiseXor] = {KOP_T_INT, BITS(Xor)},
-    [KOP_BitShift] = {KOP_T_UNSIGNED, BITS(Left)},
-    [KOP_PRelu] = {KOP_T_NUM, THREE(PRelu)},
-    [KOP_Equal] = {KOP_T_NUM | KOP_T_BOOL, THREE(Equal), true},
-    [KOP_Greater] = {KOP_T_NUM, THREE(Greater), true},
-    [KOP_GreaterOrEqual] = {KOP_T_NUM, THREE(GreaterOrEqual), true},
-    [KOP_Less] = {KOP_T_NUM, THREE(Less), true},
-    [KOP_LessOrEqual] = {KOP_T_NUM, THREE(LessOrEqual), true},
+    [KOP_Add] = {.types = KOP_T_NUM, .fold = SAME_INTS(Add)},
+    [KOP_Sub] = {.types = KOP_T_NUM, .fold = SAME_INTS(Sub)},
+    [KOP_Mul] = {.types = KOP_T_NUM, .fold = SAME_INTS(Mul)},
+    [KOP_Div] = {.types = KOP_T_NUM, .fold = THREE(Div)},
+    [KOP_Mod] = {.types = KOP_T_NUM, .fold = THREE(Mod)},
+    [KOP_Pow] = {.types = KOP_T_NUM, .fold = {fold_Pow_f, fold_Pow_i, fold_Pow_i}},
+    [KOP_Max] = {.types = KOP_T_NUM, .fold = THREE(Max)},
+    [KOP_Min] = {.types = KOP_T_NUM, .fold = THREE(Min)},
+    [KOP_Sum] = {.types = KOP_T_NUM, .fold = SAME_INTS(Add)},
+    [KOP_Mean] = {.types = KOP_T_FLOAT, .fold = {fold_Add_f, NULL, NULL}},
+    [KOP_And] = {.types = KOP_T_BOOL, .fold = BITS(And)},
+    [KOP_Or] = {.types = KOP_T_BOOL, .fold = BITS(Or)},
+    [KOP_Xor] = {.types = KOP_T_BOOL, .fold = BITS(Xor)},
+    [KOP_BitwiseAnd] = {.types = KOP_T_INT, .fold = BITS(And)},
+    [KOP_BitwiseOr] = {.types = KOP_T_INT, .fold = BITS(Or)},
+    [KOP_BitwiseXor] = {.types = KOP_T_INT, .fold = BITS(Xor)},
+    [KOP_BitShift] = {.types = KOP_T_UNSIGNED, .fold = BITS(Left)},
+    [KOP_PRelu] = {.types = KOP_T_NUM, .fold = THREE(PRelu)},
+    [KOP_Equal] = {.types = KOP_T_NUM | KOP_T_BOOL, .fold = THREE(Equal), .to_bool = true},
+    [KOP_Greater] = {.types = KOP_T_NUM, .fold = THREE(Greater), .to_bool = true},
+    [KOP_GreaterOrEqual] = {.types = KOP_T_NUM, .fold = THREE(GreaterOrEqual), .to_bool = true},
+    [KOP_Less] = {.types = KOP_T_NUM, .fold = THREE(Less), .to_bool = true},
+    [KOP_LessOrEqual] = {.types = KOP_T_NUM, .fold = THREE(LessOrEqual), .to_bool = true},
 };
 
 static kaena_status infer_types(kop_call *call, const struct nary_row *row)

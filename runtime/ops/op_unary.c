@@ -41,7 +41,8 @@ MAP(Elu, x < 0 ? a * expm1(x) : x)
 MAP(Erf, erf(x))
 MAP(Exp, exp(x))
 MAP(Floor, floor(x))
-MAP(Gelu, a != 0 ? kop_act_eval(KOP_ACT_GELU_TANH, x, 0, 0) : kop_act_eval(KOP_ACT_GELU, x, 0, 0))
+MAP(Gelu,
+    a != 0 ? kop_act_eval(KAENA_ACT_GELU_TANH, x, 0, 0) : kop_act_eval(KAENA_ACT_GELU, x, 0, 0))
 MAP(HardSigmoid, hard(a *x + b))
 MAP(HardSwish, x *hard(x / 6 + 0.5))
 MAP(IsInf, isinf(x) && ((x < 0 && a != 0) || (x > 0 && b != 0)))
@@ -54,7 +55,7 @@ MAP(Reciprocal, 1 / x)
 MAP(Relu, x < 0 ? 0 : x)
 MAP(Round, rint(x))
 MAP(Selu, x > 0 ? b * x : b * a * expm1(x))
-MAP(Shrink, x < -a ? x + b : x > a ? x - b : 0)
+MAP(Shrink, x<-a ? x + b : x> a ? x - b : 0)
 MAP(Sigmoid, 1 / (1 + exp(-x)))
 MAP(Sign, isnan(x) ? x : (x > 0) - (x < 0))
 MAP(Sin, sin(x))
@@ -77,49 +78,71 @@ static const struct unary_row {
     const char *a_name, *b_name; /* attributes, float or int */
     float a, b;                  /* their defaults */
 } table[KOP_COUNT] = {
-    [KOP_Abs] = {map_Abs, KOP_T_NUM, INT_ABS},
-    [KOP_Acos] = {map_Acos, KOP_T_FLOAT},
-    [KOP_Acosh] = {map_Acosh, KOP_T_FLOAT},
-    [KOP_Asin] = {map_Asin, KOP_T_FLOAT},
-    [KOP_Asinh] = {map_Asinh, KOP_T_FLOAT},
-    [KOP_Atan] = {map_Atan, KOP_T_FLOAT},
-    [KOP_Atanh] = {map_Atanh, KOP_T_FLOAT},
-    [KOP_BitwiseNot] = {NULL, KOP_T_INT, INT_NOT},
-    [KOP_Ceil] = {map_Ceil, KOP_T_FLOAT},
-    [KOP_Celu] = {map_Celu, KOP_T_FLOAT, .a_name = "alpha", .a = 1},
-    [KOP_Cos] = {map_Cos, KOP_T_FLOAT},
-    [KOP_Cosh] = {map_Cosh, KOP_T_FLOAT},
-    [KOP_Elu] = {map_Elu, KOP_T_FLOAT, .a_name = "alpha", .a = 1},
-    [KOP_Erf] = {map_Erf, KOP_T_FLOAT},
-    [KOP_Exp] = {map_Exp, KOP_T_FLOAT},
-    [KOP_Floor] = {map_Floor, KOP_T_FLOAT},
-    [KOP_Gelu] = {map_Gelu, KOP_T_FLOAT},
-    [KOP_HardSigmoid] = {map_HardSigmoid, KOP_T_FLOAT, NO_INTS, false, "alpha", "beta", 0.2f, 0.5f},
-    [KOP_HardSwish] = {map_HardSwish, KOP_T_FLOAT},
-    [KOP_IsInf] = {map_IsInf, KOP_T_FLOAT, NO_INTS, true, "detect_negative", "detect_positive", 1,
-                   1},
-    [KOP_IsNaN] = {map_IsNaN, KOP_T_FLOAT, .to_bool = true},
-    [KOP_LeakyRelu] = {map_LeakyRelu, KOP_T_FLOAT, .a_name = "alpha", .a = 0.01f},
-    [KOP_Log] = {map_Log, KOP_T_FLOAT},
-    [KOP_Mish] = {map_Mish, KOP_T_FLOAT},
-    [KOP_Neg] = {map_Neg, KOP_T_FLOAT | KOP_T_SIGNED, INT_NEG},
-    [KOP_Not] = {NULL, KOP_T_BOOL, BOOL_NOT},
-    [KOP_Reciprocal] = {map_Reciprocal, KOP_T_FLOAT},
-    [KOP_Relu] = {map_Relu, KOP_T_FLOAT | KOP_T_SIGNED, INT_RELU},
-    [KOP_Round] = {map_Round, KOP_T_FLOAT},
-    [KOP_Selu] = {map_Selu, KOP_T_FLOAT, NO_INTS, false, "alpha", "gamma",
-                  1.67326319217681884765625f, 1.05070102214813232421875f},
-    [KOP_Shrink] = {map_Shrink, KOP_T_NUM, NO_INTS, false, "lambd", "bias", 0.5f, 0},
-    [KOP_Sigmoid] = {map_Sigmoid, KOP_T_FLOAT},
-    [KOP_Sign] = {map_Sign, KOP_T_NUM, INT_SIGN},
-    [KOP_Sin] = {map_Sin, KOP_T_FLOAT},
-    [KOP_Sinh] = {map_Sinh, KOP_T_FLOAT},
-    [KOP_Softplus] = {map_Softplus, KOP_T_FLOAT},
-    [KOP_Softsign] = {map_Softsign, KOP_T_FLOAT},
-    [KOP_Sqrt] = {map_Sqrt, KOP_T_FLOAT},
-    [KOP_Tan] = {map_Tan, KOP_T_FLOAT},
-    [KOP_Tanh] = {map_Tanh, KOP_T_FLOAT},
-    [KOP_ThresholdedRelu] = {map_ThresholdedRelu, KOP_T_FLOAT, .a_name = "alpha", .a = 1},
+    [KOP_Abs] = {.map = map_Abs, .types = KOP_T_NUM, .ints = INT_ABS},
+    [KOP_Acos] = {.map = map_Acos, .types = KOP_T_FLOAT},
+    [KOP_Acosh] = {.map = map_Acosh, .types = KOP_T_FLOAT},
+    [KOP_Asin] = {.map = map_Asin, .types = KOP_T_FLOAT},
+    [KOP_Asinh] = {.map = map_Asinh, .types = KOP_T_FLOAT},
+    [KOP_Atan] = {.map = map_Atan, .types = KOP_T_FLOAT},
+    [KOP_Atanh] = {.map = map_Atanh, .types = KOP_T_FLOAT},
+    [KOP_BitwiseNot] = {.types = KOP_T_INT, .ints = INT_NOT},
+    [KOP_Ceil] = {.map = map_Ceil, .types = KOP_T_FLOAT},
+    [KOP_Celu] = {.map = map_Celu, .types = KOP_T_FLOAT, .a_name = "alpha", .a = 1},
+    [KOP_Cos] = {.map = map_Cos, .types = KOP_T_FLOAT},
+    [KOP_Cosh] = {.map = map_Cosh, .types = KOP_T_FLOAT},
+    [KOP_Elu] = {.map = map_Elu, .types = KOP_T_FLOAT, .a_name = "alpha", .a = 1},
+    [KOP_Erf] = {.map = map_Erf, .types = KOP_T_FLOAT},
+    [KOP_Exp] = {.map = map_Exp, .types = KOP_T_FLOAT},
+    [KOP_Floor] = {.map = map_Floor, .types = KOP_T_FLOAT},
+    [KOP_Gelu] = {.map = map_Gelu, .types = KOP_T_FLOAT},
+    [KOP_HardSigmoid] = {.map = map_HardSigmoid,
+                         .types = KOP_T_FLOAT,
+                         .a_name = "alpha",
+                         .b_name = "beta",
+                         .a = 0.2f,
+                         .b = 0.5f},
+    [KOP_HardSwish] = {.map = map_HardSwish, .types = KOP_T_FLOAT},
+    [KOP_IsInf] = {.map = map_IsInf,
+                   .types = KOP_T_FLOAT,
+                   .to_bool = true,
+                   .a_name = "detect_negative",
+                   .b_name = "detect_positive",
+                   .a = 1,
+                   .b = 1},
+    [KOP_IsNaN] = {.map = map_IsNaN, .types = KOP_T_FLOAT, .to_bool = true},
+    [KOP_LeakyRelu] = {.map = map_LeakyRelu, .types = KOP_T_FLOAT, .a_name = "alpha", .a = 0.01f},
+    [KOP_Log] = {.map = map_Log, .types = KOP_T_FLOAT},
+    [KOP_Mish] = {.map = map_Mish, .types = KOP_T_FLOAT},
+    [KOP_Neg] = {.map = map_Neg, .types = KOP_T_FLOAT | KOP_T_SIGNED, .ints = INT_NEG},
+    [KOP_Not] = {.types = KOP_T_BOOL, .ints = BOOL_NOT},
+    [KOP_Reciprocal] = {.map = map_Reciprocal, .types = KOP_T_FLOAT},
+    [KOP_Relu] = {.map = map_Relu, .types = KOP_T_FLOAT | KOP_T_SIGNED, .ints = INT_RELU},
+    [KOP_Round] = {.map = map_Round, .types = KOP_T_FLOAT},
+    [KOP_Selu] = {.map = map_Selu,
+                  .types = KOP_T_FLOAT,
+                  .a_name = "alpha",
+                  .b_name = "gamma",
+                  .a = 1.67326319217681884765625f,
+                  .b = 1.05070102214813232421875f},
+    [KOP_Shrink] = {.map = map_Shrink,
+                    .types = KOP_T_NUM,
+                    .a_name = "lambd",
+                    .b_name = "bias",
+                    .a = 0.5f,
+                    .b = 0},
+    [KOP_Sigmoid] = {.map = map_Sigmoid, .types = KOP_T_FLOAT},
+    [KOP_Sign] = {.map = map_Sign, .types = KOP_T_NUM, .ints = INT_SIGN},
+    [KOP_Sin] = {.map = map_Sin, .types = KOP_T_FLOAT},
+    [KOP_Sinh] = {.map = map_Sinh, .types = KOP_T_FLOAT},
+    [KOP_Softplus] = {.map = map_Softplus, .types = KOP_T_FLOAT},
+    [KOP_Softsign] = {.map = map_Softsign, .types = KOP_T_FLOAT},
+    [KOP_Sqrt] = {.map = map_Sqrt, .types = KOP_T_FLOAT},
+    [KOP_Tan] = {.map = map_Tan, .types = KOP_T_FLOAT},
+    [KOP_Tanh] = {.map = map_Tanh, .types = KOP_T_FLOAT},
+    [KOP_ThresholdedRelu] = {.map = map_ThresholdedRelu,
+                             .types = KOP_T_FLOAT,
+                             .a_name = "alpha",
+                             .a = 1},
 };
 
 kaena_status kop_infer_unary(kop_call *call)
@@ -150,13 +173,26 @@ static void map_ints(int_rule rule, bool is_unsigned, int64_t *x, size_t n)
         int64_t v = x[i];
         bool negative = v < 0 && !is_unsigned;
         switch (rule) {
-        case INT_ABS: x[i] = negative ? (int64_t)(0 - (uint64_t)v) : v; break;
-        case INT_NEG: x[i] = (int64_t)(0 - (uint64_t)v); break;
-        case INT_RELU: x[i] = negative ? 0 : v; break;
-        case INT_SIGN: x[i] = negative ? -1 : v != 0; break;
-        case INT_NOT: x[i] = ~v; break;
-        case BOOL_NOT: x[i] = !v; break;
-        case NO_INTS: break;
+        case INT_ABS:
+            x[i] = negative ? (int64_t)(0 - (uint64_t)v) : v;
+            break;
+        case INT_NEG:
+            x[i] = (int64_t)(0 - (uint64_t)v);
+            break;
+        case INT_RELU:
+            x[i] = negative ? 0 : v;
+            break;
+        case INT_SIGN:
+            x[i] = negative ? -1 : v != 0;
+            break;
+        case INT_NOT:
+            x[i] = ~v;
+            break;
+        case BOOL_NOT:
+            x[i] = !v;
+            break;
+        case NO_INTS:
+            break;
         }
     }
 }

@@ -104,7 +104,8 @@ static kaena_status check_results(const kop_call *call, const kop_row *row)
     return KAENA_OK;
 }
 
-/* The residual behind the row's own inputs; NULL where the call has none. |*inner| is the call the row sees. */
+/* The residual behind the row's own inputs; NULL where the call has none. |*inner| is the call the
+ * row sees. */
 static kaena_status split_residual(const kop_call *call, kop_call *inner,
                                    const kop_tensor **residual)
 {
@@ -143,7 +144,8 @@ kaena_status kop_infer(kop_call *call)
     if (residual->dtype && out->dtype && residual->dtype != out->dtype)
         return KOP_BAD(call, "the residual is %s and the result %s",
                        kaena_dtype_name(residual->dtype), kaena_dtype_name(out->dtype));
-    if (kop_known(residual) && kop_known(out) && !kaena_shape_equal(&residual->shape, &out->shape)) {
+    if (kop_known(residual) && kop_known(out) &&
+        !kaena_shape_equal(&residual->shape, &out->shape)) {
         char a[KAENA_SHAPE_TEXT], b[KAENA_SHAPE_TEXT];
         return KOP_BAD(call, "the residual has shape %s and the result %s",
                        kaena_shape_print(&residual->shape, a, sizeof a),
@@ -194,10 +196,10 @@ kaena_status kop_poll(kop_call *call)
 static kaena_status apply_epilogue(kop_call *call, const kop_tensor *residual)
 {
     const char *name = kop_attr_string(call, "kaena.act", NULL);
-    kop_act act = KOP_ACT_IDENTITY;
-    if (name && !kop_act_parse(name, &act))
+    kaena_act act = KAENA_ACT_IDENTITY;
+    if (name && !kaena_act_parse(name, &act))
         return KOP_BAD(call, "there is no activation '%s'", name);
-    if (!residual && act == KOP_ACT_IDENTITY)
+    if (!residual && act == KAENA_ACT_IDENTITY)
         return KAENA_OK;
     kop_tensor *out = &call->out[0];
     size_t n = kop_elements(out);

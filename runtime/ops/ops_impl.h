@@ -66,8 +66,8 @@ void kop_out_unranked(kop_call *call, uint32_t i, kaena_dtype dtype);
 kaena_shape kop_shape_unknown(int32_t rank);
 kaena_shape kop_shape_1d(int64_t n);
 
-/* The values of an integer input whose data is known. |max| bounds the count; false and no error when the
- * input is absent or its data is not known; *status then is KAENA_OK. */
+/* The values of an integer input whose data is known. |max| bounds the count; false and no error
+ * when the input is absent or its data is not known; *status then is KAENA_OK. */
 bool kop_in_ints(const kop_call *call, uint32_t i, int64_t *out, uint32_t max, uint32_t *n,
                  kaena_status *status);
 /* The value of an input of one element; |otherwise| when it is absent. The data is known. */
@@ -80,8 +80,8 @@ bool kop_attr_is(const kop_call *call, const char *name, const char *otherwise, 
 
 kop_kind kop_kind_of(kaena_dtype t);
 
-/* Converts |n| elements from |start| on. The type is numeric or bool; integers wrap, floats to integers saturate. An uint64
- * travels as the int64 of the same bits. */
+/* Converts |n| elements from |start| on. The type is numeric or bool; integers wrap, floats to
+ * integers saturate. An uint64 travels as the int64 of the same bits. */
 void kop_load_f64(const kop_tensor *t, size_t start, size_t n, double *out);
 void kop_store_f64(kop_tensor *t, size_t start, size_t n, const double *v);
 void kop_load_i64(const kop_tensor *t, size_t start, size_t n, int64_t *out);
@@ -91,9 +91,10 @@ double *kop_doubles(kop_call *call, const kop_tensor *t);
 
 /* --- Broadcasting --- */
 
-/* The shape all of inputs first .. first+n-1 broadcast to; |*unranked| when one of them is. Absent inputs are skipped. */
-kaena_status kop_broadcast_shape(const kop_call *call, uint32_t first, uint32_t n,
-                                 kaena_shape *out, bool *unranked) KAENA_CHECKED;
+/* The shape all of inputs first .. first+n-1 broadcast to; |*unranked| when one of them is. Absent
+ * inputs are skipped. */
+kaena_status kop_broadcast_shape(const kop_call *call, uint32_t first, uint32_t n, kaena_shape *out,
+                                 bool *unranked) KAENA_CHECKED;
 
 /* Strides of inputs that broadcast to one shape; adjacent dimensions that walk alike are merged. */
 typedef struct kop_bcast {
@@ -103,7 +104,8 @@ typedef struct kop_bcast {
 } kop_bcast;
 
 void kop_bcast_init(kop_bcast *b, const kaena_shape *out, const kop_tensor *const *in, uint32_t n);
-/* Element offsets of input |i| at outer index |row|, in the numbering of all dimensions but the last. */
+/* Element offsets of input |i| at outer index |row|, in the numbering of all dimensions but the
+ * last. */
 int64_t kop_bcast_offset(const kop_bcast *b, uint32_t i, int64_t row);
 
 /* --- Odometers --- */
@@ -122,7 +124,8 @@ static inline bool kop_next(int64_t *index, const int64_t *dim, int32_t rank)
 /* Product of dimensions [from, to) of a checked shape. */
 int64_t kop_span(const kaena_shape *s, int32_t from, int32_t to);
 
-/* dst[j] = src[offset of j]: copies |dim| elements of |size| bytes walking |stride| (elements, maybe 0 or negative). */
+/* dst[j] = src[offset of j]: copies |dim| elements of |size| bytes walking |stride| (elements,
+ * maybe 0 or negative). */
 kaena_status kop_copy_strided(kop_call *call, void *dst, const void *src, size_t size, int32_t rank,
                               const int64_t *dim, const int64_t *stride) KAENA_CHECKED;
 
@@ -151,7 +154,8 @@ typedef struct kop_matrix {
     int64_t row, col; /* strides in elements */
 } kop_matrix;
 
-/* |t| as float32 or float64 (other types are converted into temporary storage); false: the error is set. */
+/* |t| as float32 or float64 (other types are converted into temporary storage); false: the error is
+ * set. */
 bool kop_matrix_of(kop_call *call, const kop_tensor *t, kop_matrix *out);
 void kop_pack_rows(const kop_matrix *a, int64_t k, int64_t m0, int64_t mr, double *dst);
 void kop_pack_cols(const kop_matrix *b, int64_t k, int64_t n0, int64_t nr, double *dst);

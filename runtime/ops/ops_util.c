@@ -95,8 +95,8 @@ bool kop_in_ints(const kop_call *call, uint32_t i, int64_t *out, uint32_t max, u
     if (*status != KAENA_OK || !t)
         return false;
     if (!t->unranked && t->shape.rank > 1) {
-        *status = KOP_BAD(call, "input %u must be a list of integers, not of rank %d", i,
-                          t->shape.rank);
+        *status =
+            KOP_BAD(call, "input %u must be a list of integers, not of rank %d", i, t->shape.rank);
         return false;
     }
     if (!kop_known(t) || (!t->data && kop_elements(t) > 0))
@@ -259,7 +259,8 @@ void kop_bcast_init(kop_bcast *b, const kaena_shape *out, const kop_tensor *cons
     for (int32_t d = 0; d < out->rank; d++) {
         if (out->dim[d] == 1)
             continue;
-        /* Merge with the dimension before where every input is either broadcast in both or dense in both. */
+        /* Merge with the dimension before where every input is either broadcast in both or dense in
+         * both. */
         bool merge = b->rank > 0;
         int64_t walk[KOP_MAX_INPUTS];
         for (uint32_t i = 0; i < n; i++) {
