@@ -1,0 +1,179 @@
+/* gRPC servers on the C core: one completion-queue thread, a method table, health and reflection.
+ *
+ *     krpc_server_create -> krpc_server_add_methods -> krpc_server_listen (once per address)
+ *         -> krpc_server_start -> ... -> krpc_server_stop -> krpc_server_destroy
+ *
+ * Threads: handlers and callbacks run on the completion-queue thread and must not block. Replies
+ * may be sent from any thread. */
+#ifndef RPC_H
+#define RPC_H
+
+#include <grpc/grpc.h>
+#include <grpc/slice.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "err.h"
+
+typedef struct krpc_server krpc_server;
+typedef struct krpc_call krpc_call;
+
+/* ---- methods ---- */
+
+typedef enum krpc_kind {
+    KRPC_UNARY,         /* krpc_call_request, then krpc_reply or krpc_fail */
+    KRPC_CLIENT_STREAM, /* krpc_call_read until NULL, then krpc_reply or krpc_fail */
+    KRPC_SERVER_STREAM, /* krpc_call_request, krpc_call_send..., krpc_finish or krpc_fail */
+    KRPC_BIDI,          /* krpc_call_read, krpc_call_send..., krpc_finish or krpc_fail */
+} krpc_kind;
+
+/* Gets a call and owes it exactly one krpc_reply, krpc_finish or krpc_fail, now or later. */
+typedef void krpc_handler(krpc_call *call, void *user);
+
+typedef struct krpc_method {
+    const char *path; /* "/kaena.v1.Runtime/Infer"; static */
+    krpc_kind kind;
+    krpc_handler *handler;
+} krpc_method;
+
+/* ---- servers ---- */
+
+/* A serialised FileDescriptorSet, cut up at build time (embed_descriptors.py). */
+typedef struct krpc_descriptor_file {
+    const char *name;
+    const uint8_t *data; /* FileDescriptorProto */
+    size_t size;
+    const uint16_t *imports; /* indices of files, all it needs, itself first; ended by UINT16_MAX */
+} krpc_descriptor_file;
+
+typedef struct krpc_descriptor_symbol {
+    const char *name; /* full name */
+    uint16_t file;
+    bool is_service;
+} krpc_descriptor_symbol;
+
+typedef struct krpc_descriptors {
+    const krpc_descriptor_file *files;
+    size_t n_files;
+    const krpc_descriptor_symbol *symbols; /* sorted by name */
+    size_t n_symbols;
+} krpc_descriptors;
+
+typedef struct krpc_options {
+    int max_message_bytes;               /* of a request; limit is accepted, limit + 1 refused */
+    size_t max_connections;              /* of all plain listeners together */
+    size_t quota_bytes;                  /* of the core's buffers; 0 = none */
+    const krpc_descriptors *descriptors; /* for reflection; NULL = the service is absent */
+    /* Told about trouble that no caller sees (a refused connection, ...); may be NULL. Any thread.
+     */
+    void (*on_warning)(void *user, const char *text);
+    void *user; /* of handlers and of on_warning */
+} krpc_options;
+
+/* RESOURCE_EXHAUSTED: no descriptors or memory left. */
+kaena_status krpc_server_create(const krpc_options *options, krpc_server **out,
+                                kaena_err *err) KAENA_CHECKED;
+
+/* Before start; |methods| stays borrowed. */
+void krpc_server_add_methods(krpc_server *s, const krpc_method *methods, size_t n);
+
+/* Listens on "unix:PATH" or "HOST:PORT" ("[::1]:0" and port 0 are understood); see rpc_listen.h.
+ * Nothing is accepted before start. |mode| is that of the socket file.
+ * |bound|, when not NULL, gets the address really bound ("127.0.0.1:40123").
+ *
+ * INVALID_ARGUMENT     not an address
+ * ALREADY_EXISTS       somebody listens there
+ * other                of the system call */
+kaena_status krpc_server_listen(krpc_server *s, const char *address, mode_t mode, char bound[256],
+                                kaena_err *err) KAENA_CHECKED;
+
+/* Takes the sockets that systemd passed (LISTEN_PID, LISTEN_FDS); 0 when there are none. */
+kaena_status krpc_server_adopt_activated(krpc_server *s, size_t *n_out,
+                                         kaena_err *err) KAENA_CHECKED;
+
+kaena_status krpc_server_start(krpc_server *s, kaena_err *err) KAENA_CHECKED;
+
+/* Closes the listeners: new connections are refused by the kernel, existing ones go on. */
+void krpc_server_stop_listening(krpc_server *s);
+
+/* Ends everything: streams of the server's own services are finished, calls in flight may still
+ * be answered for |grace_ms|, then they are cancelled. Returns when the last handler has answered
+ * and the threads have ended. */
+void krpc_server_stop(krpc_server *s, unsigned grace_ms);
+
+/* A stopped, or never started, server; threads that answered its calls have ended. Accepts NULL and
+ * returns it. */
+krpc_server *krpc_server_destroy(krpc_server *s);
+
+/* Calls that handlers have and have not answered (health watches and reflection not counted). */
+size_t krpc_server_calls(const krpc_server *s);
+
+/* Plain connections that are open now. */
+size_t krpc_server_connections(krpc_server *s);
+
+/* ---- health ---- */
+
+/* Sets what grpc.health.v1 says about |service| ("" = the server); watchers hear of it. */
+void krpc_health_set(krpc_server *s, const char *service, bool serving);
+/* Forgets |service|: Check says NOT_FOUND. */
+void krpc_health_remove(krpc_server *s, const char *service);
+
+/* ---- calls ---- */
+
+/* The request of a KRPC_UNARY or KRPC_SERVER_STREAM call: never NULL, lives until the call is
+ * answered. */
+grpc_byte_buffer *krpc_call_request(krpc_call *call);
+
+/* Takes the request out of the call: it is the caller's then. */
+grpc_byte_buffer *krpc_call_take_request(krpc_call *call);
+
+/* |message| is the callee's; NULL: the client has sent all, or is gone (krpc_call_cancelled). */
+typedef void krpc_read_done(krpc_call *call, grpc_byte_buffer *message, void *arg);
+
+/* Asks for the next message of a stream; one at a time. */
+void krpc_call_read(krpc_call *call, krpc_read_done *done, void *arg);
+
+/* |ok| is false when the client is gone. */
+typedef void krpc_send_done(krpc_call *call, bool ok, void *arg);
+
+/* Sends one message of a stream and takes |message|; one at a time. */
+void krpc_call_send(krpc_call *call, grpc_byte_buffer *message, krpc_send_done *done, void *arg);
+
+/* |fn| is called exactly once, on the completion-queue thread: with |cancelled| when the client has
+ * given up, is gone, or its deadline has passed before an answer (the call is then still owed one),
+ * without when the answer is out. The answer of another thread may overtake it: |arg| is the
+ * callee's to keep alive, and |fn| gets no call. Only in a handler, before it answers. */
+void krpc_call_on_close(krpc_call *call, void (*fn)(void *arg, bool cancelled), void *arg);
+
+/* Cancelled, gone, or past its deadline: an answer would reach nobody. Thread: any. */
+bool krpc_call_cancelled(const krpc_call *call);
+
+/* CLOCK_MONOTONIC nanoseconds; UINT64_MAX = none. */
+uint64_t krpc_call_deadline_ns(const krpc_call *call);
+
+/* What the trailing metadata will carry as "kaena-request-id": the client's own or one made here.
+ */
+const char *krpc_call_request_id(const krpc_call *call);
+
+/* The process at the other end of a unix socket; false for TCP. */
+bool krpc_call_peer(krpc_call *call, struct ucred *out);
+
+/* Answer a call, from any thread; the call is gone afterwards. |message| is taken. */
+void krpc_reply(krpc_call *call, grpc_byte_buffer *message);
+void krpc_finish(krpc_call *call);
+/* Status err->code, message err->what and hint, and a kaena.v1.ErrorDetail as
+ * grpc-status-details-bin. err->code is not KAENA_OK. */
+void krpc_fail(krpc_call *call, const kaena_err *err);
+
+/* Fails |call| with a new error: `KRPC_FAIL(call, NOT_FOUND, "no model '%s'", name);` */
+#define KRPC_FAIL(call, code, ...)                                                                 \
+    do {                                                                                           \
+        kaena_err krpc_fail_err;                                                                   \
+        (void)KAENA_FAIL(&krpc_fail_err, code, __VA_ARGS__);                                       \
+        krpc_fail((call), &krpc_fail_err);                                                         \
+    } while (0)
+
+#endif

@@ -1,0 +1,64 @@
+/* What the files of this folder share. */
+#ifndef RPC_INTERNAL_H
+#define RPC_INTERNAL_H
+
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "rpc.h"
+#include "rpc_health.h"
+#include "rpc_listen.h"
+
+/* What travels through the completion queue: the core hands the pointer back. */
+typedef struct krpc_tag krpc_tag;
+struct krpc_tag {
+    void (*run)(krpc_tag *tag, bool ok);
+};
+
+#define KRPC_CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+/* A row of a server's own method table. */
+typedef struct krpc_entry {
+    krpc_method method;
+    void *registered; /* the core's handle */
+    void *user;       /* of the handler */
+    bool own;         /* health and reflection: do not count as work */
+} krpc_entry;
+
+#define KRPC_MAX_METHODS 64
+
+struct krpc_server {
+    krpc_options options;
+    grpc_server *core;
+    grpc_completion_queue *cq;
+    grpc_server_credentials *insecure;
+    krpc_entry entries[KRPC_MAX_METHODS];
+    size_t n_entries;
+    krpc_listeners *listeners;
+    krpc_health *health;
+    uint64_t id_base; /* request ids: random per process, then counted */
+    _Atomic uint64_t id_next;
+    _Atomic size_t calls; /* with handlers, unanswered, of entries that are not |own| */
+    _Atomic bool stopping;
+    bool started;
+    pthread_t thread;
+    krpc_tag shutdown_tag;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* live or shut_down changed, while stopping */
+    size_t live;            /* krpc_calls that have arrived and are not freed; under lock */
+    bool shut_down;         /* the core has let go of every channel; under lock */
+};
+
+/* rpc_call.c */
+
+/* Asks the core for one more call of |entry|; NULL: of methods that are not in the table. */
+void krpc_call_arm(krpc_server *s, const krpc_entry *entry);
+
+krpc_server *krpc_call_server(krpc_call *call);
+
+/* rpc_reflect.c */
+extern const krpc_method krpc_reflect_methods[2];
+
+#endif

@@ -1,0 +1,50 @@
+/* Sockets that listen, accepted on a libuv thread of their own; knows who is connected. */
+#ifndef RPC_LISTEN_H
+#define RPC_LISTEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "err.h"
+
+typedef struct krpc_listeners krpc_listeners;
+
+typedef struct krpc_listen_options {
+    size_t max_connections;
+    /* A new connection: non-blocking, close-on-exec; the callee's, who closes it when it ends. On
+     * the listeners' thread. */
+    void (*accepted)(void *user, int fd);
+    void (*warning)(void *user, const char *text); /* may be NULL */
+    void *user;
+} krpc_listen_options;
+
+/* RESOURCE_EXHAUSTED: no descriptors or memory. */
+kaena_status krpc_listeners_create(const krpc_listen_options *options, krpc_listeners **out,
+                                   kaena_err *err) KAENA_CHECKED;
+
+/* Binds and listens. A unix socket is guarded by an OFD lock on PATH.lock: the file of a dead
+ * server is replaced, a live one is left alone (ALREADY_EXISTS). TCP ports are not shared. */
+kaena_status krpc_listeners_add(krpc_listeners *ls, const char *address, mode_t mode,
+                                char bound[256], kaena_err *err) KAENA_CHECKED;
+
+/* Takes what systemd passed, |*n_out| sockets, perhaps none. */
+kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err) KAENA_CHECKED;
+
+kaena_status krpc_listeners_start(krpc_listeners *ls, kaena_err *err) KAENA_CHECKED;
+
+/* Ends the thread, closes the sockets, removes the socket files; connections live on. */
+void krpc_listeners_stop(krpc_listeners *ls);
+
+/* Stops first where that has not happened. Accepts NULL and returns it. */
+krpc_listeners *krpc_listeners_destroy(krpc_listeners *ls);
+
+/* Connections that are open now. Thread: any. */
+size_t krpc_listeners_connections(krpc_listeners *ls);
+
+/* Who is at the other end of connection |fd|; false when it is not a unix socket of ours. Thread:
+ * any. */
+bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out);
+
+#endif

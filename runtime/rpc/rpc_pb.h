@@ -1,0 +1,26 @@
+/* Small protobuf-c messages in and out of byte buffers. Tensors go through tensor_wire.h. */
+#ifndef RPC_PB_H
+#define RPC_PB_H
+
+#include <grpc/byte_buffer.h>
+#include <protobuf-c/protobuf-c.h>
+
+#include "arena.h"
+#include "err.h"
+
+/* Bounds what parsing one small request may hold; a message of empty map entries grows about
+ * sixtyfold. */
+#define KRPC_PB_QUOTA (4u << 20)
+
+/* Parses |message| into |arena|, which has a quota; the result dies with the arena. Safe for
+ * any bytes: nesting is bounded, strings are UTF-8 without NUL bytes.
+ * INVALID_ARGUMENT: not such a message.
+ * RESOURCE_EXHAUSTED: more than the arena's quota. */
+kaena_status krpc_pb_parse(grpc_byte_buffer *message, const ProtobufCMessageDescriptor *type,
+                           kaena_arena *arena, ProtobufCMessage **out,
+                           kaena_err *err) KAENA_CHECKED;
+
+/* A byte buffer with one slice; the caller's. */
+grpc_byte_buffer *krpc_pb_pack(const ProtobufCMessage *message);
+
+#endif
