@@ -161,9 +161,10 @@ static kaena_status parse_attr(parser *p, kgr_node *n)
     kop_attr a = {.type = KOP_ATTR_INTS};
     KAENA_TRY(kgr_text_name(&p->c, &a.name));
     KAENA_TRY(kgr_text_expect(&p->c, '='));
-    if (n->n_attr == MAX_ATTRS || kgr_attr_find(n, a.name))
-        return kgr_text_fail(&p->c, "attribute '%s' is set twice or is number %d", a.name,
-                             MAX_ATTRS + 1);
+    if (kgr_attr_find(n, a.name))
+        return kgr_text_fail(&p->c, "attribute '%s' is set twice", a.name);
+    if (n->n_attr == MAX_ATTRS)
+        return kgr_text_fail(&p->c, "more than %d attributes", MAX_ATTRS);
     if (kgr_text_peek(&p->c) == '"') {
         kaena_string s;
         KAENA_TRY(kgr_text_quoted(&p->c, &s));

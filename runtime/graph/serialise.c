@@ -210,7 +210,7 @@ static kaena_status get_raw(reader *r, uint64_t n, size_t width, const void **ou
 
 static kaena_status get_copy(reader *r, void *out, size_t size)
 {
-    const void *p;
+    const void *p = NULL;
     KAENA_TRY(get_raw(r, 1, size, &p));
     memcpy(out, p, size);
     return KAENA_OK;
@@ -240,7 +240,7 @@ static kaena_status get_count(reader *r, size_t width, uint32_t most, uint32_t *
 static kaena_status get_bytes(reader *r, kaena_string *out)
 {
     uint32_t n;
-    const void *p;
+    const void *p = NULL;
     KAENA_TRY(get_count(r, 1, UINT32_MAX, &n));
     KAENA_TRY(get_raw(r, (uint64_t)n + 1, 1, &p));
     if (((const char *)p)[n] != 0)
@@ -282,7 +282,7 @@ static kaena_status get_type(reader *r, kop_tensor *out)
 static kaena_status get_data(reader *r, kop_tensor *t)
 {
     int64_t n;
-    const void *p;
+    const void *p = NULL;
     if (t->unranked || t->dtype == KAENA_DTYPE_NONE || !kaena_shape_elements(&t->shape, &n))
         return BAD(r, "%zu: contents of unknown size", r->at);
     if (t->dtype != KAENA_STRING) {
@@ -321,7 +321,7 @@ static kaena_status get_attr(reader *r, kgr_node *n)
 {
     kop_attr a = {0};
     uint8_t type;
-    const void *p;
+    const void *p = NULL;
     kop_tensor t;
     KAENA_TRY(get_string(r, &a.name));
     KAENA_TRY(get_u8(r, &type));
@@ -382,7 +382,7 @@ static kaena_status get_declared(reader *r, kgr_value **out)
 
 static kaena_status get_const(reader *r)
 {
-    kgr_value *v;
+    kgr_value *v = NULL;
     uint8_t without;
     KAENA_TRY(get_declared(r, &v));
     KAENA_TRY(get_u8(r, &without));
@@ -466,7 +466,7 @@ static kaena_status get_boundary(reader *r, uint32_t n_outputs)
 {
     for (uint32_t i = 0; i < n_outputs; i++) {
         uint32_t index;
-        kgr_value *v;
+        kgr_value *v = NULL;
         KAENA_TRY(get_u32(r, &index));
         KAENA_TRY(get_known(r, index, &v));
         if (v->is_output)
@@ -497,7 +497,7 @@ static kaena_status get_graph(reader *r)
     if (!r->g)
         return no_memory(r);
     for (uint32_t i = 0; i < n_inputs; i++) {
-        kgr_value *v;
+        kgr_value *v = NULL;
         KAENA_TRY(get_declared(r, &v));
         if (!kgr_input_add(r->g, v))
             return no_memory(r);
