@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* client.h declares the same; whichever header comes first does it. */
+#ifndef KAENA_DTYPE_DECLARED
+#define KAENA_DTYPE_DECLARED
 typedef enum kaena_dtype {
     KAENA_DTYPE_NONE = 0,
 #define KAENA_DTYPE_ROW(NAME, value, bytes, text, kind) KAENA_##NAME = value,
@@ -19,6 +22,7 @@ typedef struct kaena_string {
     const char *data;
     size_t size;
 } kaena_string;
+#endif
 
 /* Bytes of one element; 0 for KAENA_DTYPE_NONE and for numbers without a row. */
 size_t kaena_dtype_size(kaena_dtype t);

@@ -9,11 +9,15 @@
 #define KAENA_CHECKED __attribute__((warn_unused_result))
 #define KAENA_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
+/* client.h declares the same; whichever header comes first does it. */
+#ifndef KAENA_STATUS_DECLARED
+#define KAENA_STATUS_DECLARED
 typedef enum kaena_status {
 #define KAENA_STATUS_ROW(name, value, when) KAENA_##name = value,
 #include "status.def"
 #undef KAENA_STATUS_ROW
 } kaena_status;
+#endif
 
 /* "NOT_FOUND"; a number without a row gives "UNKNOWN". */
 const char *kaena_status_name(kaena_status code);

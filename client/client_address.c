@@ -1,0 +1,137 @@
+#include "client_address.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONFIG_PATH "/etc/kaena/krtd.json"
+#define SYSTEM_RUNDIR "/run/kaena"
+
+static kaena_status add(kaena_addresses *a, const char *text, size_t size, const char *source,
+                        kaena_err *err)
+{
+    char *item = strndup(text, size);
+    if (!item)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    const char *colon = strrchr(item, ':');
+    bool is_unix = strncmp(item, "unix:", 5) == 0 && item[5];
+    bool is_tcp = strncmp(item, "unix:", 5) != 0 && colon && colon != item && colon[1] &&
+                  strspn(colon + 1, "0123456789") == strlen(colon + 1);
+    kaena_status status = KAENA_OK;
+    if (!is_unix && !is_tcp) {
+        status = KAENA_FAIL(err, INVALID_ARGUMENT, "'%s' in %s is not an address of a daemon", item,
+                            source);
+        kaena_err_hint(err, "write unix:PATH or HOST:PORT");
+    } else if (a->count == KAENA_MAX_ADDRESSES) {
+        status = KAENA_FAIL(err, INVALID_ARGUMENT, "more than %d addresses in %s",
+                            KAENA_MAX_ADDRESSES, source);
+    }
+    char **items = status == KAENA_OK ? realloc(a->items, (a->count + 1) * sizeof *items) : NULL;
+    if (!items) {
+        free(item);
+        return status != KAENA_OK ? status : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    }
+    a->items = items;
+    a->items[a->count++] = item;
+    return KAENA_OK;
+}
+
+static kaena_status from_list(kaena_addresses *a, const char *list, const char *source,
+                              kaena_err *err)
+{
+    for (const char *p = list; *p;) {
+        p += strspn(p, ", \t");
+        size_t size = strcspn(p, ",");
+        size_t trimmed = size;
+        while (trimmed > 0 && (p[trimmed - 1] == ' ' || p[trimmed - 1] == '\t'))
+            trimmed--;
+        if (trimmed > 0)
+            KAENA_TRY(add(a, p, trimmed, source, err));
+        p += size;
+    }
+    if (a->count == 0)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "%s names no address of a daemon", source);
+    return KAENA_OK;
+}
+
+/* The first address of a daemon is the one it prefers for local clients. */
+static kaena_status from_json(kaena_addresses *a, const json_t *root, const char *path,
+                              kaena_err *err)
+{
+    size_t index;
+    json_t *daemon;
+    json_array_foreach(json_object_get(root, "daemons"), index, daemon)
+    {
+        const char *text = json_string_value(json_array_get(json_object_get(daemon, "listen"), 0));
+        if (text)
+            KAENA_TRY(add(a, text, strlen(text), path, err));
+    }
+    if (a->count == 0)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "'%s' has no daemon with a 'listen' address",
+                          path);
+    return KAENA_OK;
+}
+
+static kaena_status from_config(kaena_addresses *a, const char *path, kaena_err *err)
+{
+    json_error_t problem;
+    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &problem);
+    if (!root) {
+        if (access(path, R_OK) != 0)
+            return KAENA_FAIL(err, NOT_FOUND, "cannot read the configuration '%s'", path);
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "configuration '%s', line %d: %s", path,
+                          problem.line, problem.text);
+    }
+    kaena_status status = from_json(a, root, path, err);
+    json_decref(root);
+    return status;
+}
+
+static kaena_status from_default(kaena_addresses *a, kaena_err *err)
+{
+    char text[512];
+    const char *user = getenv("XDG_RUNTIME_DIR");
+    int n;
+    if (access(SYSTEM_RUNDIR, F_OK) == 0 || !user || !*user)
+        n = snprintf(text, sizeof text, "unix:%s/krtd0.sock", SYSTEM_RUNDIR);
+    else
+        n = snprintf(text, sizeof text, "unix:%s/kaena/krtd0.sock", user);
+    if (n < 0 || (size_t)n >= sizeof text)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "XDG_RUNTIME_DIR is too long");
+    return add(a, text, (size_t)n, "the default", err);
+}
+
+kaena_status kaena_addresses_find(const char *argument, kaena_addresses *out, kaena_err *err)
+{
+    kaena_addresses a = {0};
+    const char *list = getenv("KAENA_KRTD_ADDRESS");
+    const char *config = getenv("KAENA_CONFIG");
+    kaena_status status;
+    if (argument)
+        status = from_list(&a, argument, "the address", err);
+    else if (list && *list)
+        status = from_list(&a, list, "KAENA_KRTD_ADDRESS", err);
+    else if (config && *config)
+        status = from_config(&a, config, err);
+    else if (access(CONFIG_PATH, F_OK) == 0)
+        status = from_config(&a, CONFIG_PATH, err);
+    else
+        status = from_default(&a, err);
+    if (status != KAENA_OK) {
+        kaena_addresses_fini(&a);
+        return status;
+    }
+    *out = a;
+    return KAENA_OK;
+}
+
+void kaena_addresses_fini(kaena_addresses *a)
+{
+    for (size_t i = 0; i < a->count; i++)
+        free(a->items[i]);
+    free(a->items);
+    *a = (kaena_addresses){0};
+}

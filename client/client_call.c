@@ -1,0 +1,375 @@
+#include "client_call.h"
+
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "google/rpc/status.pb-c.h"
+#include "kaena/v1/runtime.pb-c.h"
+
+#define SERVICE "/kaena.v1.Runtime/"
+#define DETAIL_TYPE "kaena.v1.ErrorDetail"
+#define NS_PER_MS 1000000LL
+/* How long a finished call waits for gRPC to let go of the caller's tensors before it cuts the
+ * connection. */
+#define PIN_GRACE_MS 50
+
+int64_t kaena_deadline(int64_t timeout_ms, int64_t otherwise_ms)
+{
+    const int64_t most_ms = INT64_C(1000) * 3600 * 24 * 365;
+    int64_t ms = timeout_ms > 0 ? timeout_ms : otherwise_ms;
+    return kaena_now_ns() + (ms < most_ms ? ms : most_ms) * NS_PER_MS;
+}
+
+static grpc_completion_queue *take_queue(kaena_client *client)
+{
+    grpc_completion_queue *queue = NULL;
+    pthread_mutex_lock(&client->lock);
+    if (client->idle_count > 0)
+        queue = client->idle[--client->idle_count];
+    pthread_mutex_unlock(&client->lock);
+    return queue ? queue : grpc_completion_queue_create_for_pluck(NULL);
+}
+
+static void give_queue(kaena_client *client, grpc_completion_queue *queue)
+{
+    pthread_mutex_lock(&client->lock);
+    bool kept = client->idle_count < KAENA_CLIENT_IDLE_QUEUES;
+    if (kept)
+        client->idle[client->idle_count++] = queue;
+    pthread_mutex_unlock(&client->lock);
+    if (!kept) {
+        grpc_completion_queue_shutdown(queue);
+        grpc_completion_queue_destroy(queue);
+    }
+}
+
+grpc_byte_buffer *kaena_pack(const ProtobufCMessage *message)
+{
+    grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(message));
+    (void)protobuf_c_message_pack(message, GRPC_SLICE_START_PTR(slice));
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+    grpc_slice_unref(slice);
+    return buffer;
+}
+
+ProtobufCMessage *kaena_unpack(grpc_byte_buffer *buffer, const ProtobufCMessageDescriptor *type)
+{
+    grpc_byte_buffer_reader reader;
+    if (!buffer || !grpc_byte_buffer_reader_init(&reader, buffer))
+        return NULL;
+    grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(type, NULL, GRPC_SLICE_LENGTH(all), GRPC_SLICE_START_PTR(all));
+    grpc_slice_unref(all);
+    grpc_byte_buffer_reader_destroy(&reader);
+    return message;
+}
+
+/* ---- One exchange ---- */
+
+/* A call and everything it receives. */
+typedef struct exchange {
+    grpc_completion_queue *queue;
+    grpc_call *call;
+    grpc_metadata_array initial, trailing;
+    grpc_byte_buffer *answer;
+    grpc_status_code code;
+    grpc_slice message;
+} exchange;
+
+static kaena_status exchange_begin(exchange *x, kaena_client *client, kaena_conn *conn,
+                                   const char *method, int64_t deadline_ns, kaena_err *err)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, SERVICE "%s", method);
+    *x = (exchange){.queue = take_queue(client), .message = grpc_empty_slice()};
+    grpc_metadata_array_init(&x->initial);
+    grpc_metadata_array_init(&x->trailing);
+    grpc_slice name = grpc_slice_from_copied_string(path);
+    x->call = grpc_channel_create_call(kaena_conn_channel(conn), NULL, GRPC_PROPAGATE_DEFAULTS,
+                                       x->queue, name, NULL, kaena_gpr_time(deadline_ns), NULL);
+    grpc_slice_unref(name);
+    if (x->call)
+        return KAENA_OK;
+    give_queue(client, x->queue);
+    return KAENA_FAIL(err, INTERNAL, "gRPC made no call");
+}
+
+/* A finished call may leave slices of the caller's tensors in the connection's output, when the
+ * daemon stopped reading. Nobody else may be polling the connection, so it is polled here, and cut
+ * when that does not help. */
+static void wait_for_pin(exchange *x, kaena_conn *conn, const kaena_wire_pin *pin)
+{
+    int64_t cut_at = kaena_now_ns() + PIN_GRACE_MS * NS_PER_MS;
+    while (atomic_load(&pin->slices) > 0) {
+        if (kaena_now_ns() > cut_at)
+            kaena_conn_cut(conn);
+        (void)grpc_completion_queue_pluck(x->queue, x, kaena_gpr_time(kaena_now_ns() + NS_PER_MS),
+                                          NULL);
+    }
+}
+
+static void exchange_end(exchange *x, kaena_client *client, kaena_conn *conn,
+                         const kaena_wire_pin *pin)
+{
+    grpc_call_unref(x->call);
+    if (x->answer)
+        grpc_byte_buffer_destroy(x->answer);
+    grpc_metadata_array_destroy(&x->initial);
+    grpc_metadata_array_destroy(&x->trailing);
+    grpc_slice_unref(x->message);
+    if (pin)
+        wait_for_pin(x, conn, pin);
+    give_queue(client, x->queue);
+}
+
+/* Runs operations to their end; false: the stream is over. The queue holds one call, so a tag is
+ * any address. */
+static bool run_ops(exchange *x, const grpc_op *ops, size_t count)
+{
+    if (grpc_call_start_batch(x->call, ops, count, x, NULL) != GRPC_CALL_OK)
+        return false;
+    return grpc_completion_queue_pluck(x->queue, x, gpr_inf_future(GPR_CLOCK_REALTIME), NULL)
+               .success != 0;
+}
+
+static grpc_op send_metadata_op(void)
+{
+    return (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+}
+
+static grpc_op send_message_op(grpc_byte_buffer *message)
+{
+    return (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message};
+}
+
+/* The operations that receive; |ops| has room for three. */
+static void receive_ops(exchange *x, grpc_op *ops)
+{
+    ops[0] = (grpc_op){.op = GRPC_OP_RECV_INITIAL_METADATA,
+                       .data.recv_initial_metadata.recv_initial_metadata = &x->initial};
+    ops[1] = (grpc_op){.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &x->answer};
+    ops[2] = (grpc_op){.op = GRPC_OP_RECV_STATUS_ON_CLIENT,
+                       .data.recv_status_on_client = {.trailing_metadata = &x->trailing,
+                                                      .status = &x->code,
+                                                      .status_details = &x->message}};
+}
+
+/* Fills |err| from google.rpc.Status; false: the daemon sent none. */
+static bool decode_details(const exchange *x, kaena_err *err)
+{
+    Google__Rpc__Status *status = NULL;
+    for (size_t i = 0; i < x->trailing.count && !status; i++)
+        if (grpc_slice_str_cmp(x->trailing.metadata[i].key, "grpc-status-details-bin") == 0) {
+            const grpc_slice *value = &x->trailing.metadata[i].value;
+            status = google__rpc__status__unpack(NULL, GRPC_SLICE_LENGTH(*value),
+                                                 GRPC_SLICE_START_PTR(*value));
+        }
+    Kaena__V1__ErrorDetail *detail = NULL;
+    for (size_t i = 0; status && i < status->n_details && !detail; i++) {
+        const char *slash = strrchr(status->details[i]->type_url, '/');
+        if (strcmp(slash ? slash + 1 : status->details[i]->type_url, DETAIL_TYPE) == 0)
+            detail = kaena__v1__error_detail__unpack(NULL, status->details[i]->value.len,
+                                                     status->details[i]->value.data);
+    }
+    if (detail) {
+        err->reason = (int32_t)detail->reason;
+        err->needed = detail->needed;
+        err->available = detail->available;
+        kaena_err_hint(err, "%s", detail->hint);
+        kaena__v1__error_detail__free_unpacked(detail, NULL);
+    }
+    if (status)
+        google__rpc__status__free_unpacked(status, NULL);
+    return detail != NULL;
+}
+
+static kaena_outcome outcome_of(const kaena_err *err)
+{
+    switch (err->reason) {
+    case KAENA__V1__ERROR_DETAIL__REASON__NOT_ACCEPTED:
+    case KAENA__V1__ERROR_DETAIL__REASON__DRAINING:
+        return KAENA_OUTCOME_LATER;
+    case KAENA__V1__ERROR_DETAIL__REASON__QUEUE_FULL:
+    case KAENA__V1__ERROR_DETAIL__REASON__NO_MEMORY:
+    case KAENA__V1__ERROR_DETAIL__REASON__NO_TPBS:
+    case KAENA__V1__ERROR_DETAIL__REASON__LIMIT:
+        return KAENA_OUTCOME_REFUSED;
+    default:
+        return err->code == KAENA_NOT_FOUND ? KAENA_OUTCOME_REFUSED : KAENA_OUTCOME_FINAL;
+    }
+}
+
+/* Turns the status of a finished call into |err|. */
+static kaena_status finish(const exchange *x, kaena_conn *conn, kaena_outcome *outcome,
+                           kaena_err *err)
+{
+    kaena_err local;
+    if (!err)
+        err = &local;
+    if (x->code == GRPC_STATUS_OK) {
+        if (x->answer)
+            return KAENA_OK;
+        *outcome = KAENA_OUTCOME_FINAL;
+        return KAENA_FAIL(err, INTERNAL, "the daemon at %s sent success without an answer",
+                          kaena_conn_address(conn));
+    }
+    char *text = grpc_slice_to_c_string(x->message);
+    kaena_status code = (kaena_status)x->code;
+    (void)kaena_err_set(err, code, "%s", text);
+    bool detailed = decode_details(x, err);
+    *outcome = outcome_of(err);
+    if (!detailed && code == KAENA_DEADLINE_EXCEEDED) {
+        (void)kaena_err_set(err, code, "the daemon at %s did not answer in time",
+                            kaena_conn_address(conn));
+    } else if (!detailed && (code == KAENA_UNAVAILABLE || !kaena_conn_alive(conn))) {
+        code = kaena_err_set(err, KAENA_UNAVAILABLE,
+                             "the connection to %s broke before the answer came (%s)",
+                             kaena_conn_address(conn), text);
+        kaena_err_hint(err, "the daemon may have died or been restarted: its log says");
+        kaena_conn_cut(conn);
+        *outcome = KAENA_OUTCOME_LOST;
+    }
+    gpr_free(text);
+    return code;
+}
+
+kaena_status kaena_exchange(kaena_client *client, kaena_conn *conn, const char *method,
+                            grpc_byte_buffer *request, const kaena_wire_pin *pin,
+                            int64_t deadline_ns, grpc_byte_buffer **out_answer,
+                            kaena_outcome *outcome, kaena_err *err)
+{
+    exchange x;
+    *outcome = KAENA_OUTCOME_FINAL;
+    kaena_status status = exchange_begin(&x, client, conn, method, deadline_ns, err);
+    if (status != KAENA_OK) {
+        grpc_byte_buffer_destroy(request);
+        return status;
+    }
+    grpc_op ops[6] = {
+        send_metadata_op(), send_message_op(request), {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}};
+    receive_ops(&x, ops + 3);
+    (void)run_ops(&x, ops, 6);
+    grpc_byte_buffer_destroy(request);
+    status = finish(&x, conn, outcome, err);
+    if (status == KAENA_OK) {
+        *out_answer = x.answer;
+        x.answer = NULL;
+    }
+    exchange_end(&x, client, conn, pin);
+    return status;
+}
+
+kaena_status kaena_exchange_stream(kaena_client *client, kaena_conn *conn, const char *method,
+                                   kaena_next_message next, void *user, int64_t deadline_ns,
+                                   grpc_byte_buffer **out_answer, kaena_outcome *outcome,
+                                   kaena_err *err)
+{
+    exchange x;
+    *outcome = KAENA_OUTCOME_FINAL;
+    KAENA_TRY(exchange_begin(&x, client, conn, method, deadline_ns, err));
+    grpc_op op = send_metadata_op();
+    bool open = run_ops(&x, &op, 1);
+    kaena_status own = KAENA_OK;
+    while (open) {
+        grpc_byte_buffer *message = NULL;
+        own = next(user, &message, err);
+        if (own != KAENA_OK) {
+            (void)grpc_call_cancel(x.call, NULL);
+            break;
+        }
+        op = message ? send_message_op(message) : (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
+        open = run_ops(&x, &op, 1) && message;
+        if (message)
+            grpc_byte_buffer_destroy(message);
+    }
+    grpc_op ops[3];
+    receive_ops(&x, ops);
+    (void)run_ops(&x, ops, 3);
+    kaena_status status = own != KAENA_OK ? own : finish(&x, conn, outcome, err);
+    if (status == KAENA_OK) {
+        *out_answer = x.answer;
+        x.answer = NULL;
+    }
+    exchange_end(&x, client, conn, NULL);
+    return status;
+}
+
+/* ---- Routing ---- */
+
+#define PAUSE_MIN_NS (10 * NS_PER_MS)
+#define PAUSE_MAX_NS (200 * NS_PER_MS)
+
+/* What a round over all daemons has come to. */
+typedef struct round_result {
+    kaena_err
+        best; /* the most telling failure: a refusal before a daemon that could not be reached */
+    bool any, refused, lost;
+} round_result;
+
+static void remember(round_result *r, const kaena_err *failure, kaena_outcome outcome)
+{
+    if (!r->any || (outcome == KAENA_OUTCOME_REFUSED && !r->refused))
+        r->best = *failure;
+    /* "not found" says less than a daemon that has the model and is full. */
+    else if (outcome == KAENA_OUTCOME_REFUSED && r->best.code == KAENA_NOT_FOUND)
+        r->best = *failure;
+    r->any = true;
+    r->refused = r->refused || outcome == KAENA_OUTCOME_REFUSED;
+}
+
+static kaena_status give_up(const kaena_err *failure, kaena_err *err)
+{
+    if (err)
+        *err = *failure;
+    return (kaena_status)failure->code;
+}
+
+static void pause_ns(int64_t ns)
+{
+    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    (void)nanosleep(&t, NULL);
+}
+
+kaena_status kaena_route(kaena_client *client, kaena_attempt attempt, void *user, bool may_repeat,
+                         int64_t deadline_ns, kaena_err *err)
+{
+    bool lost_before = false;
+    for (int64_t pause = PAUSE_MIN_NS;;
+         pause = pause * 2 < PAUSE_MAX_NS ? pause * 2 : PAUSE_MAX_NS) {
+        round_result round = {0};
+        size_t first = atomic_load(&client->preferred);
+        for (size_t i = 0; i < client->endpoint_count; i++) {
+            size_t index = (first + i) % client->endpoint_count;
+            kaena_err failure;
+            kaena_err_init(&failure);
+            kaena_conn *conn = NULL;
+            kaena_outcome outcome = KAENA_OUTCOME_LATER;
+            kaena_status status =
+                kaena_endpoint_acquire(&client->endpoints[index], deadline_ns, &conn, &failure);
+            if (status == KAENA_OK)
+                status = attempt(client, conn, deadline_ns, user, &outcome, &failure);
+            kaena_conn_unref(conn);
+            if (status == KAENA_OK) {
+                atomic_store(&client->preferred, index);
+                return KAENA_OK;
+            }
+            if (outcome == KAENA_OUTCOME_FINAL || status == KAENA_INVALID_ARGUMENT)
+                return give_up(&failure, err);
+            if (outcome == KAENA_OUTCOME_LOST) {
+                if (!may_repeat || lost_before)
+                    return give_up(&failure, err);
+                lost_before = round.lost = true;
+            }
+            remember(&round, &failure, outcome);
+        }
+        if (round.refused || (client->fail_fast && !round.lost) ||
+            kaena_now_ns() + pause >= deadline_ns)
+            return give_up(&round.best, err);
+        pause_ns(pause);
+    }
+}

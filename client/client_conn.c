@@ -1,0 +1,286 @@
+#include "client_conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grpc/grpc_posix.h>
+#include <grpc/grpc_security.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+struct kaena_conn {
+    atomic_int refs;
+    atomic_bool cut;
+    int fd; /* a duplicate of the one gRPC owns, to poll and to cut */
+    grpc_channel *channel;
+    char *address;
+};
+
+int64_t kaena_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+gpr_timespec kaena_gpr_time(int64_t ns)
+{
+    return (gpr_timespec){.tv_sec = ns / 1000000000,
+                          .tv_nsec = (int32_t)(ns % 1000000000),
+                          .clock_type = GPR_CLOCK_MONOTONIC};
+}
+
+kaena_conn *kaena_conn_ref(kaena_conn *conn)
+{
+    atomic_fetch_add(&conn->refs, 1);
+    return conn;
+}
+
+void kaena_conn_unref(kaena_conn *conn)
+{
+    if (!conn || atomic_fetch_sub(&conn->refs, 1) != 1)
+        return;
+    if (conn->channel)
+        grpc_channel_destroy(conn->channel);
+    if (conn->fd >= 0)
+        close(conn->fd);
+    free(conn->address);
+    free(conn);
+}
+
+grpc_channel *kaena_conn_channel(const kaena_conn *conn)
+{
+    return conn->channel;
+}
+
+const char *kaena_conn_address(const kaena_conn *conn)
+{
+    return conn->address;
+}
+
+bool kaena_conn_alive(const kaena_conn *conn)
+{
+    if (atomic_load(&conn->cut))
+        return false;
+    struct pollfd p = {.fd = conn->fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) == 0;
+}
+
+void kaena_conn_cut(kaena_conn *conn)
+{
+    atomic_store(&conn->cut, true);
+    (void)shutdown(conn->fd, SHUT_RDWR);
+}
+
+static kaena_status fail_errno(const char *address, int e, kaena_err *err)
+{
+    char text[128];
+    const char *said = strerror_r(e, text, sizeof text);
+    if (e == EMFILE || e == ENFILE || e == ENOMEM)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "cannot connect to %s: %s", address, said);
+    if (e == EACCES || e == EPERM) {
+        (void)KAENA_FAIL(err, PERMISSION_DENIED, "not allowed to connect to %s: %s", address, said);
+        kaena_err_hint(err, "add this user to the group that owns the socket");
+        return KAENA_PERMISSION_DENIED;
+    }
+    (void)KAENA_FAIL(err, UNAVAILABLE, "no daemon answers at %s: %s", address, said);
+    kaena_err_hint(err, "start krtd, or say where it listens (KAENA_KRTD_ADDRESS, --address)");
+    return KAENA_UNAVAILABLE;
+}
+
+/* Connects |fd|, which does not block, until |deadline_ns|. 0 or an errno. */
+static int connect_until(int fd, const struct sockaddr *to, socklen_t size, int64_t deadline_ns)
+{
+    if (connect(fd, to, size) == 0)
+        return 0;
+    /* A unix socket answers EAGAIN when its backlog is full. */
+    if (errno != EINPROGRESS)
+        return errno == EAGAIN ? ECONNREFUSED : errno;
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    for (;;) {
+        int64_t left_ms = (deadline_ns - kaena_now_ns()) / 1000000;
+        if (left_ms <= 0)
+            return ETIMEDOUT;
+        int ready = poll(&p, 1, left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+        if (ready < 0 && errno != EINTR)
+            return errno;
+        if (ready > 0)
+            break;
+    }
+    int e = 0;
+    socklen_t length = sizeof e;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &length) == 0 ? e : errno;
+}
+
+static kaena_status connect_unix(const char *address, int64_t deadline_ns, int *out_fd,
+                                 kaena_err *err)
+{
+    const char *path = address + strlen("unix:");
+    if (strncmp(path, "//", 2) == 0)
+        path += 2; /* unix:///run/... is the same place as unix:/run/... */
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t size = strlen(path);
+    if (size >= sizeof to.sun_path) {
+        (void)KAENA_FAIL(err, INVALID_ARGUMENT, "the socket path in '%s' is longer than %zu bytes",
+                         address, sizeof to.sun_path - 1);
+        kaena_err_hint(err, "use a path relative to the current directory, or a symbolic link");
+        return KAENA_INVALID_ARGUMENT;
+    }
+    memcpy(to.sun_path, path, size);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return fail_errno(address, errno, err);
+    int e = connect_until(fd, (const struct sockaddr *)&to, sizeof to, deadline_ns);
+    if (e) {
+        close(fd);
+        return fail_errno(address, e, err);
+    }
+    *out_fd = fd;
+    return KAENA_OK;
+}
+
+/* Looking up a name has no deadline: the resolver's own time limits hold. */
+static kaena_status connect_tcp(const char *address, int64_t deadline_ns, int *out_fd,
+                                kaena_err *err)
+{
+    char host[256];
+    const char *colon = strrchr(address, ':');
+    const char *first = address;
+    size_t size = (size_t)(colon - address);
+    if (size >= 2 && first[0] == '[' && first[size - 1] == ']') {
+        first++;
+        size -= 2;
+    }
+    if (size >= sizeof host)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "the host in '%s' is too long", address);
+    memcpy(host, first, size);
+    host[size] = 0;
+
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo *list;
+    int problem = getaddrinfo(host, colon + 1, &hints, &list);
+    if (problem) {
+        (void)KAENA_FAIL(err, UNAVAILABLE, "cannot find the host of %s: %s", address,
+                         gai_strerror(problem));
+        return KAENA_UNAVAILABLE;
+    }
+    int fd = -1, e = ECONNREFUSED;
+    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+        if (fd < 0) {
+            e = errno;
+            continue;
+        }
+        e = connect_until(fd, a->ai_addr, a->ai_addrlen, deadline_ns);
+        if (e) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    if (fd < 0)
+        return fail_errno(address, e, err);
+    const int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    *out_fd = fd;
+    return KAENA_OK;
+}
+
+static grpc_channel *channel_on(int fd, const char *address)
+{
+    char authority[] = "localhost", agent[] = "libkaena/" KAENA_VERSION;
+    grpc_arg list[] = {
+        {.type = GRPC_ARG_STRING,
+         .key = (char *)GRPC_ARG_DEFAULT_AUTHORITY,
+         .value.string = authority},
+        {.type = GRPC_ARG_STRING,
+         .key = (char *)GRPC_ARG_PRIMARY_USER_AGENT_STRING,
+         .value.string = agent},
+        {.type = GRPC_ARG_INTEGER, .key = (char *)GRPC_ARG_ENABLE_RETRIES, .value.integer = 0},
+        {.type = GRPC_ARG_INTEGER,
+         .key = (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+         .value.integer = INT_MAX},
+    };
+    const grpc_channel_args args = {.num_args = sizeof list / sizeof list[0], .args = list};
+    grpc_channel_credentials *plain = grpc_insecure_credentials_create();
+    grpc_channel *channel = grpc_channel_create_from_fd(address, fd, plain, &args);
+    grpc_channel_credentials_release(plain);
+    return channel;
+}
+
+static kaena_status conn_open(const char *address, int64_t deadline_ns, kaena_conn **out,
+                              kaena_err *err)
+{
+    int fd = -1;
+    if (strncmp(address, "unix:", 5) == 0)
+        KAENA_TRY(connect_unix(address, deadline_ns, &fd, err));
+    else
+        KAENA_TRY(connect_tcp(address, deadline_ns, &fd, err));
+    kaena_conn *conn = calloc(1, sizeof *conn);
+    char *copy = strdup(address);
+    int twin = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (!conn || !copy || twin < 0) {
+        kaena_status status = fail_errno(address, twin < 0 ? errno : ENOMEM, err);
+        free(conn);
+        free(copy);
+        if (twin >= 0)
+            close(twin);
+        close(fd);
+        return status;
+    }
+    *conn =
+        (kaena_conn){.refs = 1, .fd = twin, .address = copy, .channel = channel_on(fd, address)};
+    *out = conn;
+    return KAENA_OK;
+}
+
+kaena_status kaena_endpoint_init(kaena_endpoint *e, const char *address, kaena_err *err)
+{
+    char *copy = strdup(address);
+    if (!copy)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    *e = (kaena_endpoint){.address = copy};
+    pthread_mutex_init(&e->lock, NULL);
+    return KAENA_OK;
+}
+
+void kaena_endpoint_fini(kaena_endpoint *e)
+{
+    kaena_conn_unref(e->conn);
+    free(e->address);
+    pthread_mutex_destroy(&e->lock);
+}
+
+kaena_status kaena_endpoint_acquire(kaena_endpoint *e, int64_t deadline_ns, kaena_conn **out,
+                                    kaena_err *err)
+{
+    kaena_conn *conn = NULL, *old = NULL;
+    pthread_mutex_lock(&e->lock);
+    if (e->conn && kaena_conn_alive(e->conn))
+        conn = kaena_conn_ref(e->conn);
+    pthread_mutex_unlock(&e->lock);
+    if (!conn) {
+        /* Not under the lock: another thread's deadline may be shorter. Of two connections made at
+         * once the second replaces the first, which ends with its last call. */
+        KAENA_TRY(conn_open(e->address, deadline_ns, &conn, err));
+        pthread_mutex_lock(&e->lock);
+        old = e->conn;
+        e->conn = kaena_conn_ref(conn);
+        pthread_mutex_unlock(&e->lock);
+        kaena_conn_unref(old);
+    }
+    *out = conn;
+    return KAENA_OK;
+}

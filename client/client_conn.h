@@ -1,0 +1,52 @@
+/* Connections to daemons: one socket that we connect ourselves, with a gRPC channel on top.
+ *
+ * Connecting ourselves tells a refused connection (nothing was sent, any daemon may be tried) from
+ * a lost one (the request may have run), gives the reason in the system's words, and lets a stuck
+ * connection be cut so that the caller's buffers are released. */
+#ifndef KAENA_CLIENT_CONN_H
+#define KAENA_CLIENT_CONN_H
+
+#include <grpc/grpc.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "err.h"
+
+/* Shared: ref/unref. Immutable but for being cut. */
+typedef struct kaena_conn kaena_conn;
+
+kaena_conn *kaena_conn_ref(kaena_conn *conn);
+void kaena_conn_unref(kaena_conn *conn); /* NULL does nothing */
+grpc_channel *kaena_conn_channel(const kaena_conn *conn);
+const char *kaena_conn_address(const kaena_conn *conn);
+
+/* False once the daemon has closed its end, or the connection was cut. One system call. */
+bool kaena_conn_alive(const kaena_conn *conn);
+
+/* Ends every call on the connection. */
+void kaena_conn_cut(kaena_conn *conn);
+
+/* A daemon's address and the connection to it, if there is one. Any thread. */
+typedef struct kaena_endpoint {
+    pthread_mutex_t lock;
+    char *address;
+    kaena_conn *conn; /* under |lock| */
+} kaena_endpoint;
+
+kaena_status kaena_endpoint_init(kaena_endpoint *endpoint, const char *address,
+                                 kaena_err *err) KAENA_CHECKED;
+void kaena_endpoint_fini(kaena_endpoint *endpoint);
+
+/* Gives a reference to a live connection, made now if need be.
+ * UNAVAILABLE        nothing answers there; |err| says what the system says
+ * DEADLINE_EXCEEDED  not connected by |deadline_ns|
+ * INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED (descriptors) */
+kaena_status kaena_endpoint_acquire(kaena_endpoint *endpoint, int64_t deadline_ns,
+                                    kaena_conn **out_conn, kaena_err *err) KAENA_CHECKED;
+
+/* CLOCK_MONOTONIC in nanoseconds: the clock of all deadlines here. */
+int64_t kaena_now_ns(void);
+gpr_timespec kaena_gpr_time(int64_t ns);
+
+#endif

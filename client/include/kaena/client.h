@@ -1,0 +1,293 @@
+/* The client library of Kaena: loads compiled models into daemons (krtd) and runs inferences.
+ *
+ * A minimal program:
+ *
+ *     kaena_client *client;
+ *     kaena_err err;
+ *     if (kaena_client_open(NULL, &client, &err) != KAENA_OK)
+ *         errx(1, "%s", err.what);
+ *     kaena_tensor in = {.name = "image", .dtype = KAENA_F32, .rank = 4, .shape = {1, 1, 8, 8},
+ * .data = pixels, .bytes = sizeof pixels}; kaena_tensor out = {.data = answer, .bytes = sizeof
+ * answer}; kaena_infer_call call = {.size = sizeof call, .model = "digits", .inputs = &in,
+ * .input_count = 1, .outputs = &out, .output_count = 1}; if (kaena_infer(client, &call, &err) !=
+ * KAENA_OK) errx(1, "%s", err.what); kaena_client_close(client);
+ *
+ * Rules that hold everywhere:
+ *  - A function that can fail returns a kaena_status and takes a kaena_err last, which may be NULL.
+ * On failure the other outputs keep what they held.
+ *  - A kaena_client may be used by any number of threads at once; calls block the thread that makes
+ * them. Everything else belongs to one thread at a time.
+ *  - The library has no state outside its handles, starts no threads of its own and installs no
+ * signal handlers. A client does not survive fork(): open one in the child.
+ *  - Structures that the caller fills begin with |size|, set to sizeof of the structure. Structures
+ * that the library returns may grow at their end in later versions.
+ *
+ * This header is C99 and C++. */
+#ifndef KAENA_CLIENT_H
+#define KAENA_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Results of calls; the numbers are gRPC's. */
+#ifndef KAENA_STATUS_DECLARED
+#define KAENA_STATUS_DECLARED
+typedef enum kaena_status {
+    KAENA_OK = 0,
+    KAENA_CANCELLED = 1,
+    KAENA_UNKNOWN = 2,           /* the daemon sent a code this version does not know */
+    KAENA_INVALID_ARGUMENT = 3,  /* the input is wrong: name, shape, element type, file */
+    KAENA_DEADLINE_EXCEEDED = 4, /* no answer in time */
+    KAENA_NOT_FOUND = 5,         /* no model, file or tensor of that name */
+    KAENA_ALREADY_EXISTS = 6,    /* a model of that name is loaded */
+    KAENA_PERMISSION_DENIED = 7,
+    KAENA_RESOURCE_EXHAUSTED = 8,  /* memory or a queue is full: see needed, available, hint */
+    KAENA_FAILED_PRECONDITION = 9, /* change the state, then call again */
+    KAENA_ABORTED = 10,            /* given up because of an unload */
+    KAENA_OUT_OF_RANGE = 11,
+    KAENA_UNIMPLEMENTED = 12, /* not supported by this version */
+    KAENA_INTERNAL = 13,      /* a bug */
+    KAENA_UNAVAILABLE = 14,   /* no daemon could be reached, or the connection broke twice */
+    KAENA_DATA_LOSS = 15,     /* the artifact is damaged */
+    KAENA_UNAUTHENTICATED = 16
+} kaena_status;
+#endif
+
+/* Element types; the numbers are those of onnx.TensorProto.DataType. */
+#ifndef KAENA_DTYPE_DECLARED
+#define KAENA_DTYPE_DECLARED
+typedef enum kaena_dtype {
+    KAENA_DTYPE_NONE = 0,
+    KAENA_F32 = 1,
+    KAENA_U8 = 2,
+    KAENA_I8 = 3,
+    KAENA_U16 = 4,
+    KAENA_I16 = 5,
+    KAENA_I32 = 6,
+    KAENA_I64 = 7,
+    KAENA_STRING = 8, /* elements are kaena_string */
+    KAENA_BOOL = 9,   /* one byte, 0 or 1 */
+    KAENA_F16 = 10,
+    KAENA_F64 = 11,
+    KAENA_U32 = 12,
+    KAENA_U64 = 13,
+    KAENA_BF16 = 16
+} kaena_dtype;
+
+/* An element of a KAENA_STRING tensor: borrowed bytes, not terminated. */
+typedef struct kaena_string {
+    const char *data;
+    size_t size;
+} kaena_string;
+#endif
+
+/* What went wrong, in a caller's storage: cannot leak, cannot fail. client.h declares the same
+ * record for users of the library; whichever header comes first declares it
+ * (tests/unit/test_client_header.c compares the two). */
+#ifndef KAENA_ERR_DECLARED
+#define KAENA_ERR_DECLARED
+typedef struct kaena_err {
+    uint32_t size;  /* sizeof(kaena_err) of whoever made it */
+    int32_t code;   /* kaena_status */
+    int32_t reason; /* kaena.v1.ErrorDetail.Reason, 0 = none */
+    int32_t reserved;
+    uint64_t needed; /* RESOURCE_EXHAUSTED: what was asked for, in the unit |what| names; else 0 */
+    uint64_t available; /* RESOURCE_EXHAUSTED: what there was */
+    char what[512];     /* outer context first: "load 'a.neff': section 3: offset past end" */
+    char hint[256];     /* what to do, or "" */
+} kaena_err;
+#endif
+
+/* ---- Connecting ---- */
+
+typedef struct kaena_client kaena_client;
+
+typedef struct kaena_client_options {
+    uint32_t size;
+    /* Do not wait for a daemon that cannot be reached now: every address is tried once and the call
+     * fails. Without it a call goes on trying until its deadline, so that a restart of the daemon
+     * goes unnoticed. */
+    uint32_t fail_fast;
+    /* Where daemons listen: a comma list of "unix:PATH" and "HOST:PORT". NULL: KAENA_KRTD_ADDRESS
+     * from the environment, else the daemons in the file KAENA_CONFIG names, else those in
+     * /etc/kaena/krtd.json, else unix:/run/kaena/krtd0.sock, or $XDG_RUNTIME_DIR/kaena/krtd0.sock
+     * where there is no /run/kaena. */
+    const char *address;
+    int64_t timeout_ms; /* for calls that set none; 0 = 30,000 */
+} kaena_client_options;
+
+/* Makes a client; connections are made when they are needed. |options| may be NULL and is copied.
+ * INVALID_ARGUMENT, NOT_FOUND  the address or the configuration file cannot be used */
+kaena_status kaena_client_open(const kaena_client_options *options, kaena_client **out_client,
+                               kaena_err *err);
+
+/* Closes connections and frees the client, which no other thread is using any more. NULL does
+ * nothing. */
+void kaena_client_close(kaena_client *client);
+
+/* ---- Tensors ---- */
+
+#define KAENA_CLIENT_MAX_RANK 8
+
+/* A value, row-major and little-endian. |bytes| is the size of |data|; for strings, of the array of
+ * kaena_string. */
+typedef struct kaena_tensor {
+    const char *name;
+    void *data;
+    size_t bytes;
+    int64_t shape[KAENA_CLIENT_MAX_RANK];
+    int32_t rank; /* 0: a scalar */
+    kaena_dtype dtype;
+} kaena_tensor;
+
+/* Frees the data that kaena_infer allocated for an output and clears the tensor. Not for buffers of
+ * the caller. */
+void kaena_tensor_free(kaena_tensor *tensor);
+
+/* ---- Models ---- */
+
+typedef enum kaena_model_state {
+    KAENA_MODEL_LOADING = 1,
+    KAENA_MODEL_READY = 2,
+    KAENA_MODEL_UNLOADING = 3,
+    KAENA_MODEL_FAILED = 4 /* its artifact was damaged while loaded: unload it */
+} kaena_model_state;
+
+/* What a model takes or gives. */
+typedef struct kaena_tensor_info {
+    const char *name;
+    const int64_t *shape; /* [rank]; -1: known when the model has run */
+    int32_t rank;
+    kaena_dtype dtype;
+    size_t bytes; /* 0 for strings and where the shape is not known */
+} kaena_tensor_info;
+
+typedef struct kaena_model {
+    const char *name;
+    const char *daemon; /* address of the daemon that holds it */
+    const char *digest; /* SHA-256 of the artifact, hexadecimal */
+    const char *compiler;
+    const kaena_tensor_info *inputs; /* [input_count], in the framework's order */
+    const kaena_tensor_info *outputs;
+    size_t input_count, output_count;
+    uint64_t id;
+    kaena_model_state state;
+    uint32_t tpb_count;
+    uint32_t contexts;           /* inferences in flight at most */
+    uint32_t queue_depth;        /* inferences that may wait */
+    uint32_t queued;             /* that wait now */
+    uint64_t dram_bytes;         /* of the devices it lives on */
+    uint64_t inferences;         /* answered with outputs since the load */
+    uint64_t failures;           /* accepted and answered with an error */
+    double estimated_latency_us; /* by the compiler, on the real hardware's rates */
+} kaena_model;
+
+typedef struct kaena_load_options {
+    uint32_t size;
+    uint32_t by_path; /* the daemon reads the file itself, below its --model-dir; nothing is sent */
+    const char *name; /* NULL: the name the artifact carries */
+    uint32_t queue_depth; /* 0: the daemon's default */
+    uint32_t reserved;
+    int64_t timeout_ms; /* 0 = 300,000: large artifacts take time */
+} kaena_load_options;
+
+/* Loads the artifact |path| into a daemon that has room for it. |options| and |out_model| may be
+ * NULL; the model is the caller's and freed with kaena_model_free (which does not unload it).
+ *
+ * ALREADY_EXISTS       a model of that name is loaded
+ * RESOURCE_EXHAUSTED   does not fit: |needed| and |available| bytes or TPBs, |hint| says what would
+ * help FAILED_PRECONDITION  made by a compiler this daemon cannot follow INVALID_ARGUMENT,
+ * DATA_LOSS  not an artifact, or damaged */
+kaena_status kaena_model_load(kaena_client *client, const char *path,
+                              const kaena_load_options *options, kaena_model **out_model,
+                              kaena_err *err);
+
+/* Unloads the model: what runs is finished, what waits ends with ABORTED. NOT_FOUND: no such model.
+ */
+kaena_status kaena_model_unload(kaena_client *client, const char *name, kaena_err *err);
+
+/* Describes a loaded model; the caller frees it. NOT_FOUND: no such model. */
+kaena_status kaena_model_get(kaena_client *client, const char *name, kaena_model **out_model,
+                             kaena_err *err);
+void kaena_model_free(kaena_model *model);
+
+/* The models of all daemons that answer. */
+typedef struct kaena_model_list {
+    kaena_model *const *models; /* [count] */
+    size_t count;
+    size_t unreachable; /* daemons that did not answer; at least one did */
+} kaena_model_list;
+
+kaena_status kaena_model_list_get(kaena_client *client, kaena_model_list **out_list,
+                                  kaena_err *err);
+void kaena_model_list_free(kaena_model_list *list);
+
+/* ---- Devices ---- */
+
+typedef struct kaena_device {
+    const char *daemon;  /* its name */
+    const char *address; /* where it listens */
+    const char *version; /* of the daemon */
+    const char *pci;
+    const char *const *models; /* [model_count] names of models that live on it */
+    size_t model_count;
+    uint32_t index; /* position in the configuration's chips */
+    uint32_t tpbs;
+    uint64_t dram_bytes, dram_used_bytes;
+} kaena_device;
+
+/* The devices of all daemons that answer. */
+typedef struct kaena_device_list {
+    kaena_device *const *devices; /* [count] */
+    size_t count;
+    size_t unreachable;
+} kaena_device_list;
+
+kaena_status kaena_device_list_get(kaena_client *client, kaena_device_list **out_list,
+                                   kaena_err *err);
+void kaena_device_list_free(kaena_device_list *list);
+
+/* ---- Inference ---- */
+
+typedef struct kaena_infer_call {
+    uint32_t size;
+    uint32_t reserved;
+    const char *model;
+    /* [input_count] Borrowed until the call returns; each needs name, dtype, shape and data. */
+    const kaena_tensor *inputs;
+    size_t input_count;
+    /* [output_count] Either every name is set (those outputs are sent, in this order) or none (all
+     * outputs of the model, in its order). Where |data| is set, it is the caller's buffer of
+     * |bytes| bytes; where it is NULL the library allocates it (kaena_tensor_free). dtype, rank,
+     * shape and bytes become those of the answer. */
+    kaena_tensor *outputs;
+    size_t output_count;
+    int64_t timeout_ms; /* 0: the client's */
+    /* Filled in on success. */
+    uint64_t queue_ns;   /* waited in the daemon */
+    uint64_t execute_ns; /* ran */
+} kaena_infer_call;
+
+/* Runs one inference and waits for it. A connection that breaks after the request was sent leads to
+ * at most one second attempt, perhaps on another daemon; inferences change nothing, so running
+ * twice is harmless.
+ *
+ * INVALID_ARGUMENT   a name, shape, element type or size does not fit the model; or a buffer is too
+ * small NOT_FOUND          no such model RESOURCE_EXHAUSTED the model's queue is full
+ * DEADLINE_EXCEEDED  no answer in time; the inference does not run if it had not begun
+ * ABORTED            the model was unloaded while the request waited
+ * On failure the bytes in the caller's output buffers are undefined. */
+kaena_status kaena_infer(kaena_client *client, kaena_infer_call *call, kaena_err *err);
+
+/* "NOT_FOUND"; a static string. */
+const char *kaena_status_name(kaena_status status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
