@@ -137,6 +137,7 @@ kaena_status kop_copy_strided(kop_call *call, void *dst, const void *src, size_t
 typedef struct kop_gemm {
     int64_t m, n, k;
     void *ctx;
+    double *work; /* NULL before the first run; runs of the same sizes share it */
     /* dst[k][KOP_GEMM_MR] = A[m0 .. m0+mr)[k]; places past |mr| are zero already. */
     void (*pack_a)(void *ctx, int64_t m0, int64_t mr, double *dst);
     /* dst[k][KOP_GEMM_NR] = B[k][n0 .. n0+nr); places past |nr| are zero already. */
@@ -145,7 +146,7 @@ typedef struct kop_gemm {
     void (*store)(void *ctx, int64_t m0, int64_t mr, int64_t n0, int64_t nr, const double *c);
 } kop_gemm;
 
-kaena_status kop_gemm_run(kop_call *call, const kop_gemm *g) KAENA_CHECKED;
+kaena_status kop_gemm_run(kop_call *call, kop_gemm *g) KAENA_CHECKED;
 
 /* A matrix of elements anywhere in a tensor of float32 or float64. */
 typedef struct kop_matrix {
@@ -154,9 +155,18 @@ typedef struct kop_matrix {
     int64_t row, col; /* strides in elements */
 } kop_matrix;
 
+static inline double kop_matrix_at(const kop_matrix *m, int64_t i)
+{
+    return m->is_f64 ? ((const double *)m->data)[i] : (double)((const float *)m->data)[i];
+}
+
 /* |t| as float32 or float64 (other types are converted into temporary storage); false: the error is
  * set. */
 bool kop_matrix_of(kop_call *call, const kop_tensor *t, kop_matrix *out);
+/* The same of quantised values less their zero points: |zero| (may be NULL) has one element, or one
+ * for each index of |axis|. */
+bool kop_matrix_of_quantised(kop_call *call, const kop_tensor *t, const kop_tensor *zero,
+                             int32_t axis, kop_matrix *out);
 void kop_pack_rows(const kop_matrix *a, int64_t k, int64_t m0, int64_t mr, double *dst);
 void kop_pack_cols(const kop_matrix *b, int64_t k, int64_t n0, int64_t nr, double *dst);
 
