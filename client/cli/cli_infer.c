@@ -1,0 +1,156 @@
+/* infer: files in, files out. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli.h"
+#include "npy.h"
+
+#define FILE_NAME_BYTES 160
+
+/* The name of an output as a file name: what is not [A-Za-z0-9._-] becomes '_', a long name is cut.
+ * Never a path, never hidden, never empty. */
+static void file_name(const char *name, char out[FILE_NAME_BYTES])
+{
+    static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t n = 0;
+    for (; name[n] && n < FILE_NAME_BYTES - 1; n++)
+        out[n] = strchr(good, name[n]) ? name[n] : '_';
+    if (n == 0)
+        out[n++] = '_';
+    out[n] = 0;
+    if (out[0] == '.')
+        out[0] = '_';
+}
+
+/* File names of all outputs, each its own. */
+static void file_names(const kaena_model *model, char (*out)[FILE_NAME_BYTES + 16])
+{
+    for (size_t i = 0; i < model->output_count; i++) {
+        char base[FILE_NAME_BYTES];
+        file_name(model->outputs[i].name, base);
+        strcpy(out[i], base);
+        for (unsigned copy = 2;; copy++) {
+            bool clash = false;
+            for (size_t j = 0; j < i; j++)
+                clash = clash || strcmp(out[i], out[j]) == 0;
+            if (!clash)
+                break;
+            (void)snprintf(out[i], sizeof out[i], "%s_%u", base, copy);
+        }
+    }
+}
+
+static kaena_status write_outputs(const kaena_model *model, const kaena_tensor *outputs,
+                                  const char *dir, kaena_err *err)
+{
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "cannot make the directory '%s': %s", dir,
+                          strerror(errno));
+    char(*names)[FILE_NAME_BYTES + 16] = calloc(model->output_count + 1, sizeof *names);
+    if (!names)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    file_names(model, names);
+    kaena_status status = KAENA_OK;
+    for (size_t i = 0; i < model->output_count && status == KAENA_OK; i++) {
+        char path[4096], text[CLI_TENSOR_TEXT];
+        int n = snprintf(path, sizeof path, "%s/%s.npy", dir, names[i]);
+        if (n < 0 || (size_t)n >= sizeof path) {
+            status = KAENA_FAIL(err, INVALID_ARGUMENT, "the path of '%s' is too long", names[i]);
+            break;
+        }
+        kaena_shape shape = {.rank = outputs[i].rank};
+        memcpy(shape.dim, outputs[i].shape, sizeof shape.dim);
+        status = kaena_npy_write(path, outputs[i].dtype, &shape, outputs[i].data, err);
+        const kaena_tensor_info info = {
+            .shape = outputs[i].shape, .rank = outputs[i].rank, .dtype = outputs[i].dtype};
+        if (status == KAENA_OK)
+            printf("%s %s -> %s\n", model->outputs[i].name,
+                   cli_tensor_text(&info, text, sizeof text), path);
+    }
+    free(names);
+    return status;
+}
+
+static kaena_status infer_once(kaena_client *client, const char *name, char *const *inputs,
+                               size_t input_count, const char *dir, long timeout_ms, kaena_err *err)
+{
+    kaena_model *model;
+    KAENA_TRY(kaena_model_get(client, name, &model, err));
+    cli_inputs in;
+    kaena_status status = cli_inputs_read(model, inputs, input_count, &in, err);
+    if (status != KAENA_OK) {
+        kaena_model_free(model);
+        return status;
+    }
+    kaena_tensor *outputs = calloc(model->output_count + 1, sizeof *outputs);
+    kaena_infer_call call = {.size = sizeof call,
+                             .model = model->name,
+                             .inputs = in.tensors,
+                             .input_count = in.count,
+                             .outputs = outputs,
+                             .output_count = model->output_count,
+                             .timeout_ms = timeout_ms};
+    status = outputs ? kaena_infer(client, &call, err)
+                     : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    if (status == KAENA_OK)
+        status = write_outputs(model, outputs, dir, err);
+    for (size_t i = 0; outputs && i < model->output_count; i++)
+        kaena_tensor_free(&outputs[i]);
+    free(outputs);
+    cli_inputs_fini(&in);
+    kaena_model_free(model);
+    return status;
+}
+
+int cli_infer(const cli_command *self, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'},
+        {"input", required_argument, NULL, 'i'},
+        {"output-dir", required_argument, NULL, 'o'},
+        {"timeout", required_argument, NULL, 't'},
+        {0},
+    };
+    const char *model = NULL, *dir = NULL;
+    char **inputs = calloc((size_t)argc, sizeof *inputs);
+    size_t input_count = 0;
+    long timeout_ms = 0;
+    int result = CLI_OK;
+    if (!inputs)
+        return CLI_FAILED;
+    for (int c; result == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (c) {
+        case 'm':
+            model = optarg;
+            break;
+        case 'i':
+            inputs[input_count++] = optarg;
+            break;
+        case 'o':
+            dir = optarg;
+            break;
+        case 't':
+            if (!cli_number(optarg, 1, &timeout_ms))
+                result = cli_misused(self, "--timeout takes milliseconds");
+            break;
+        default:
+            result = cli_misused(self, NULL);
+        }
+    }
+    if (result == CLI_OK && (!model || !dir || optind != argc))
+        result = cli_misused(self, "needs --model, --input for each input, and --output-dir");
+    if (result == CLI_OK) {
+        kaena_err err;
+        kaena_client *client = cli_connect();
+        if (!client)
+            result = CLI_FAILED;
+        else if (infer_once(client, model, inputs, input_count, dir, timeout_ms, &err) != KAENA_OK)
+            result = cli_fail(&err);
+        kaena_client_close(client);
+    }
+    free(inputs);
+    return result;
+}
