@@ -55,35 +55,26 @@ typedef enum kisa_engine {
 } kisa_engine;
 
 typedef enum kisa_tt_kind {
-    KISA_TT_ADD = 0,
-    KISA_TT_SUB = 1,
-    KISA_TT_MUL = 2,
-    KISA_TT_DIV = 3, /* correctly rounded; not for I32 */
-    KISA_TT_MAX = 4,
-    KISA_TT_MIN = 5,
-    KISA_TT_PRELU = 6, /* a < 0 ? a * b : a; not for I32 */
-    KISA_TT_POW = 7,   /* not for I32 */
+#define KISA_TT_KIND(name, value, text) KISA_TT_##name = value,
+#include "isa_kinds.def"
     KISA_TT_COUNT
 } kisa_tt_kind;
 
 typedef enum kisa_reduce_kind {
-    KISA_REDUCE_SUM = 0,
-    KISA_REDUCE_MAX = 1,
-    KISA_REDUCE_MIN = 2,
-    KISA_REDUCE_SUM_SQUARE = 3,
-    KISA_REDUCE_PROD = 4,
-    KISA_REDUCE_SUM_ABS = 5,
+#define KISA_REDUCE_KIND(name, value, text) KISA_REDUCE_##name = value,
+#include "isa_kinds.def"
     KISA_REDUCE_COUNT
 } kisa_reduce_kind;
+
 typedef enum kisa_window_kind {
-    KISA_WINDOW_MAX = 0,
-    KISA_WINDOW_AVG = 1 /* divides by valid taps */,
-    KISA_WINDOW_AVG_PAD = 2,
+#define KISA_WINDOW_KIND(name, value, text) KISA_WINDOW_##name = value,
+#include "isa_kinds.def"
     KISA_WINDOW_COUNT
 } kisa_window_kind;
+
 typedef enum kisa_softmax_kind {
-    KISA_SOFTMAX_PLAIN = 0,
-    KISA_SOFTMAX_LOG = 1,
+#define KISA_SOFTMAX_KIND(name, value, text) KISA_SOFTMAX_##name = value,
+#include "isa_kinds.def"
     KISA_SOFTMAX_COUNT
 } kisa_softmax_kind;
 
@@ -147,6 +138,18 @@ typedef enum kisa_access {
     KISA_ACCESS_WRITE
 } kisa_access;
 
+/* How a scalar field is checked and printed. */
+typedef enum kisa_kind {
+    KISA_KIND_NUMBER, /* decimal */
+    KISA_KIND_REAL,   /* float, any */
+    KISA_KIND_BITS,   /* hexadecimal */
+    KISA_KIND_ACT,    /* names of base/act.def */
+    KISA_KIND_TT,     /* names of isa_kinds.def, also the following */
+    KISA_KIND_REDUCE,
+    KISA_KIND_WINDOW,
+    KISA_KIND_SOFTMAX
+} kisa_kind;
+
 typedef struct kisa_field_row {
     const char *name;
     uint16_t offset; /* in the format's struct */
@@ -154,8 +157,9 @@ typedef struct kisa_field_row {
     bool is_operand;
     uint8_t access;      /* kisa_access, operands */
     uint32_t types;      /* bit per kaena_dtype, operands */
-    uint8_t kind;        /* isa.c's, scalars */
-    int64_t least, most; /* scalars but REAL */
+    uint8_t kind;        /* kisa_kind, scalars */
+    bool is_signed;      /* scalars */
+    int64_t least, most; /* scalars but REAL; of BITS compared as unsigned, -1 = all ones */
     const char *text;
 } kisa_field_row;
 
@@ -171,7 +175,12 @@ const kisa_op_row *kisa_op_find(uint16_t op); /* NULL: no such opcode */
 const kisa_op_row *kisa_op_rows(size_t *n);
 const kisa_field_row *kisa_fields(kisa_format format, size_t *n);
 const char *kisa_engine_name(kisa_engine e);
-const char *kisa_space_name(kisa_space s);
+const char *kisa_space_name(kisa_space s); /* "SB"; NULL for a number that is none */
+/* The name of a value of an enumerated field: NULL where the kind has no names or the value none.
+ */
+const char *kisa_kind_name(kisa_kind kind, uint64_t value);
+/* The bits of a scalar field, sign-extended to 64. */
+uint64_t kisa_field_bits(const kisa_inst *inst, const kisa_field_row *row);
 
 /* The operands of an instruction in table order; returns how many (at most 8). |access| may be
  * NULL. */
@@ -187,14 +196,16 @@ void kisa_encode(const kisa_program *p, kaena_strbuf *out);
  * that does not fit, trailing bytes. Field values are not judged: that is kisa_verify's. */
 kaena_status kisa_decode(kaena_arena *arena, const void *code, size_t size, kisa_program *out,
                          kaena_err *err) KAENA_CHECKED;
-/* One instruction as text, without a newline: MATMUL moving=SB+0x100:bf16[1,8,56,64]<0,7424,128,2>
- * psum_row=0 accumulate=1 ... Loops in force show as advance={...}. Parses back with kisa_assemble.
- */
+/* One instruction as text, without a newline:
+ *   MATMUL moving=SB+0x100:bf16[1,8,56,64]<0,7424,128,2>{64} psum_row=0 accumulate=1
+ * An operand is space (IO with the tensor's number: IO3), offset, type, counts, strides and, where
+ * it advances with loops, in braces the advances, trailing zeros left out. Absent operands are left
+ * out. Parses back with kisa_assemble. */
 void kisa_print(const kisa_inst *inst, kaena_strbuf *out);
 /* The whole program, indented by loops. */
 void kisa_print_program(const kisa_program *p, kaena_strbuf *out);
-/* Assembles text, an instruction a line, '#' comments; the message has line and column. Tests and
- * kdb use it. */
+/* Assembles text: an instruction a line, fields in any order, scalars left out are 0, '#' starts a
+ * comment. INVALID_ARGUMENT: the message has line and column. Tests and kdb use it. */
 kaena_status kisa_assemble(kaena_arena *arena, const char *text, kisa_program *out,
                            kaena_err *err) KAENA_CHECKED;
 
@@ -207,8 +218,8 @@ typedef struct kisa_limits {
     uint64_t sb_bytes, weights_bytes, scratch_bytes;
     uint32_t n_io;
     const uint64_t *io_bytes; /* [n_io] */
-    const bool *io_written;   /* [n_io]: the only ones that may be written, and they are not read
-                                 before... nothing is assumed of their content */
+    const bool *io_written;   /* [n_io]: may be written, and then not read: what they hold before
+                                 may be another client's */
 } kisa_limits;
 
 /* Proves that the programs (one per TPB, each from its entry through HALT, the slice the step runs)
@@ -220,6 +231,10 @@ typedef struct kisa_limits {
  * 12582912)". */
 kaena_status kisa_verify(const kisa_program *programs, uint32_t n_tpbs, const kisa_limits *limits,
                          kaena_err *err) KAENA_CHECKED;
+
+/* Elementary steps (multiply-adds, taps, elements moved) of one turn of the instruction, saturated
+ * at UINT64_MAX; |panels| of the stationary tile for MATMUL. The counts are valid. */
+uint64_t kisa_work(const kisa_inst *inst, uint32_t panels);
 
 /* First and one past the last byte the operand can touch in its space, given the turns of the
  * enclosing loops; false on overflow or a negative address. */

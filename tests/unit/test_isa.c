@@ -1,0 +1,283 @@
+/* The instruction table: encode, decode, print, assemble, cost. Verification: test_isa_verify.c. */
+#include <string.h>
+
+#include "isa.h"
+#include "ktest.h"
+
+static uint64_t seed = 0x9e3779b97f4a7c15;
+
+static uint64_t random_bits(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+static void random_operand(kisa_operand *o)
+{
+    static const kaena_dtype types[] = {KAENA_F32, KAENA_BF16, KAENA_I8, KAENA_I64, KAENA_BOOL};
+    o->space = (uint8_t)(1 + random_bits() % (KISA_SPACE_COUNT - 1));
+    o->dtype = (uint8_t)types[random_bits() % 5];
+    o->tensor = o->space == KISA_IO ? (uint16_t)random_bits() : 0;
+    o->offset = random_bits();
+    for (int i = 0; i < KISA_DIMS; i++) {
+        o->count[i] = (uint32_t)random_bits();
+        o->stride[i] = (int64_t)random_bits();
+    }
+    for (int i = 0; i < KISA_MAX_LOOPS; i++)
+        o->advance[i] = random_bits() % 2 ? (int64_t)random_bits() : 0;
+}
+
+/* Any bits in every field; fields with names mostly a value that has one. */
+static kisa_inst random_instruction(const kisa_op_row *op)
+{
+    kisa_inst inst = {.op = op->op};
+    size_t n;
+    const kisa_field_row *row = kisa_fields(op->format, &n);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *at = (uint8_t *)&inst.u + row[i].offset;
+        if (row[i].is_operand) {
+            if (row[i].access != KISA_ACCESS_READ_OPT || random_bits() % 2)
+                random_operand((kisa_operand *)(void *)at);
+            continue;
+        }
+        uint64_t v = random_bits();
+        if (kisa_kind_name((kisa_kind)row[i].kind, 0) && random_bits() % 4)
+            v %= (uint64_t)row[i].most + 1;
+        memcpy(at, &v, row[i].bytes);
+    }
+    return inst;
+}
+
+static void expect_same_code(const kisa_program *a, const kisa_program *b, const char *how)
+{
+    kaena_strbuf x = {0}, y = {0};
+    kisa_encode(a, &x);
+    kisa_encode(b, &y);
+    cr_assert(x.size == y.size && (x.size == 0 || memcmp(x.data, y.data, x.size) == 0),
+              "%s changes the program", how);
+    kaena_strbuf_fini(&x);
+    kaena_strbuf_fini(&y);
+}
+
+KTEST(isa, every_row_survives_encoding_and_printing)
+{
+    size_t rows;
+    const kisa_op_row *op = kisa_op_rows(&rows);
+    for (size_t i = 0; i < rows * 200; i++) {
+        kaena_arena arena;
+        kaena_arena_init(&arena, 0);
+        kisa_inst inst = random_instruction(&op[i % rows]);
+        kisa_program p = {&inst, 1}, back, again;
+        kaena_err err;
+        kaena_strbuf code = {0}, text = {0};
+        kisa_encode(&p, &code);
+        KTEST_OK(err, kisa_decode(&arena, code.data, code.size, &back, &err));
+        expect_same_code(&p, &back, "decoding");
+        kisa_print(&inst, &text);
+        kaena_err_init(&err);
+        cr_assert(kisa_assemble(&arena, text.data, &again, &err) == KAENA_OK, "%s: %s", text.data,
+                  err.what);
+        expect_same_code(&p, &again, text.data);
+        kaena_strbuf_fini(&code);
+        kaena_strbuf_fini(&text);
+        kaena_arena_fini(&arena);
+    }
+}
+
+KTEST(isa, every_truncation_is_refused)
+{
+    size_t rows;
+    const kisa_op_row *op = kisa_op_rows(&rows);
+    for (size_t i = 0; i < rows; i++) {
+        kaena_arena arena;
+        kaena_arena_init(&arena, 0);
+        kisa_inst inst = random_instruction(&op[i]);
+        kisa_program p = {&inst, 1}, back;
+        kaena_strbuf code = {0};
+        kisa_encode(&p, &code);
+        kaena_err err;
+        for (size_t n = 1; n < code.size; n++) {
+            /* In a block of its own size, so that a read past its end is seen. */
+            uint8_t *cut = malloc(n);
+            memcpy(cut, code.data, n);
+            KTEST_FAILS(err, DATA_LOSS, "cut off", kisa_decode(&arena, cut, n, &back, &err));
+            free(cut);
+        }
+        code.data[2] ^= 1;
+        KTEST_FAILS(err, DATA_LOSS, "takes",
+                    kisa_decode(&arena, code.data, code.size, &back, &err));
+        code.data[1] ^= 0x77;
+        KTEST_FAILS(err, DATA_LOSS, "unknown opcode",
+                    kisa_decode(&arena, code.data, code.size, &back, &err));
+        kaena_strbuf_fini(&code);
+        kaena_arena_fini(&arena);
+    }
+}
+
+KTEST(isa, decoding_stays_inside_the_quota)
+{
+    kaena_arena arena;
+    kaena_arena_init(&arena, 1 << 20);
+    kisa_inst *halts = calloc(10000, sizeof *halts);
+    for (int i = 0; i < 10000; i++)
+        halts[i].op = KISA_HALT;
+    kisa_program p = {halts, 10000}, back;
+    kaena_strbuf code = {0};
+    kisa_encode(&p, &code);
+    kaena_err err;
+    KTEST_FAILS(err, RESOURCE_EXHAUSTED, "no memory",
+                kisa_decode(&arena, code.data, code.size, &back, &err));
+    kaena_strbuf_fini(&code);
+    kaena_arena_fini(&arena);
+    free(halts);
+}
+
+KTEST(isa, the_tables_are_complete)
+{
+    size_t rows;
+    const kisa_op_row *op = kisa_op_rows(&rows);
+    for (size_t i = 0; i < rows; i++) {
+        cr_assert(kisa_op_find(op[i].op) == &op[i], "opcode of %s is used twice", op[i].name);
+        cr_assert_not_null(kisa_engine_name(op[i].engine));
+        size_t n;
+        const kisa_field_row *row = kisa_fields(op[i].format, &n);
+        for (size_t f = 0; f < n; f++)
+            if (!row[f].is_operand && kisa_kind_name((kisa_kind)row[f].kind, 0))
+                for (int64_t v = 0; v <= row[f].most; v++)
+                    cr_assert_not_null(kisa_kind_name((kisa_kind)row[f].kind, (uint64_t)v),
+                                       "%s: %s: value %d has no name", op[i].name, row[f].name,
+                                       (int)v);
+    }
+    cr_assert_null(kisa_op_find(0xffff));
+    cr_assert_null(kisa_space_name(KISA_SPACE_COUNT));
+}
+
+KTEST(isa, operands_come_in_table_order)
+{
+    kisa_inst inst = {.op = KISA_ACT};
+    kisa_operand *o[8];
+    kisa_access access[8];
+    cr_assert(kisa_operands(&inst, o, access) == 5);
+    cr_assert(o[0] == &inst.u.act.src && access[0] == KISA_ACCESS_READ_PSUM);
+    cr_assert(o[1] == &inst.u.act.dst && access[1] == KISA_ACCESS_WRITE);
+    cr_assert(o[4] == &inst.u.act.residual && access[4] == KISA_ACCESS_READ_OPT);
+    inst.op = 0xffff;
+    cr_assert(kisa_operands(&inst, o, NULL) == 0);
+}
+
+KTEST(isa, programs_are_indented_by_loops)
+{
+    kisa_inst inst[4] = {{.op = KISA_LOOP}, {.op = KISA_WAIT}, {.op = KISA_END}, {.op = KISA_HALT}};
+    inst[0].u.loop.count = 3;
+    inst[1].u.wait = (kisa_wait){.sem = 2, .value = 7};
+    kaena_strbuf text = {0};
+    kisa_print_program(&(kisa_program){inst, 4}, &text);
+    cr_assert_str_eq(text.data, "LOOP count=3\n    WAIT sem=2 value=7\nEND\nHALT\n");
+    kaena_strbuf_fini(&text);
+}
+
+KTEST(isa, the_assembler_says_where_it_stumbles)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"HALT\nHALTS\n", "line 2, column 1: no instruction 'HALTS'"},
+        {"LOOP turns=3", "line 1, column 6: LOOP has no field 'turns'"},
+        {"LOOP count=3 count=3", "column 14: count is given twice"},
+        {"LOOP count=4294967296", "column 12: number does not fit"},
+        {"LOOP count=-1", "column 12: number does not fit"},
+        {"LOOP count", "column 11: expected '='"},
+        {"LOOP count=x", "no value 'x'"},
+        {"FILL dst=XB+0:f32[1,1,1,1]<0,0,0,4>", "column 10: no space 'XB'"},
+        {"FILL dst=SB+0:f31[1,1,1,1]<0,0,0,4>", "column 15: no element type 'f31'"},
+        {"FILL dst=SB+0:f32[1,1,1]<0,0,0,4>", "expected 4 numbers"},
+        {"FILL dst=SB+0:f32[1,1,1,1,1]<0,0,0,4>", "more than 4 numbers"},
+        {"FILL dst=SB+0:f32[1,1,1,1]<0,0,0,4>{1,2,3,4,5}", "more than 4 numbers"},
+        {"FILL dst=SB:f32[1,1,1,1]<0,0,0,4>", "expected '+'"},
+        {"TT op=PLUS", "op: no value 'PLUS'"},
+        {"TT alpha=nan:0x0", "not the bits of a NaN"},
+    };
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kaena_err err;
+        kisa_program p;
+        KTEST_FAILS(err, INVALID_ARGUMENT, cases[i].message,
+                    kisa_assemble(&arena, cases[i].text, &p, &err));
+    }
+    kisa_program p;
+    kaena_err err;
+    KTEST_OK(err, kisa_assemble(&arena, "  # nothing\r\n\n\tHALT # the end", &p, &err));
+    cr_assert(p.n == 1 && p.inst[0].op == KISA_HALT);
+    kaena_arena_fini(&arena);
+}
+
+static kisa_program assemble(kaena_arena *arena, const char *text)
+{
+    kisa_program p;
+    kaena_err err;
+    KTEST_OK(err, kisa_assemble(arena, text, &p, &err));
+    return p;
+}
+
+KTEST(isa_cost, rates_are_those_of_the_machine)
+{
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    kisa_program p = assemble(
+        &arena, "MATMUL moving=SB+0:bf16[1,1,512,128]<0,0,256,2>\n"
+                "MATMUL moving=SB+0:f32[1,1,512,128]<0,0,512,4>\n"
+                "MATMUL moving=SB+0:u8[1,1,512,128]<0,0,128,1>\n"
+                "COPY dst=SB+0:f32[1,1,16,64]<0,0,256,4> src=IO0+0:f32[1,1,16,64]<0,0,0,4>\n");
+    kisa_cost_of c = kisa_cost(&p.inst[0]);
+    cr_assert(c.engine == KISA_ENGINE_PE && c.cycles == 512 && c.flops == 2.0 * 512 * 128 * 64);
+    cr_assert(kisa_cost(&p.inst[1]).cycles == 2048 && kisa_cost(&p.inst[2]).cycles == 256);
+    c = kisa_cost(&p.inst[3]);
+    cr_assert(c.engine == KISA_ENGINE_DMA && c.dram_bytes == 256, "a repeated row moves once");
+    kaena_arena_fini(&arena);
+}
+
+KTEST(isa_cost, the_estimate_adds_what_must_wait_and_overlaps_the_rest)
+{
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    const char *mm = "LDW weights=WEIGHTS+0:bf16[1,4,64,32]<0,4096,64,2> k=128\n"
+                     "MATMUL moving=SB+0:bf16[1,1,512,128]<0,0,256,2> psum_row=0\n"
+                     "HALT\n";
+    kisa_program one = assemble(&arena, mm), both[2];
+    kisa_estimate e, twice, looped, chained;
+    kisa_estimate_run(&one, 1, &e);
+    cr_assert(e.latency_s > 512e-9 && e.latency_s < 2e-6, "%g", e.latency_s);
+    cr_assert(e.pe_flops == 2.0 * 512 * 128 * 64 && e.dram_bytes == 16384);
+
+    /* Two TPBs at once take no longer than the shared DRAM makes them. */
+    both[0] = both[1] = one;
+    kisa_estimate_run(both, 2, &twice);
+    cr_assert(twice.latency_s < 1.6 * e.latency_s && twice.pe_flops == 2 * e.pe_flops);
+
+    /* One after the other: the sum. */
+    both[0] = assemble(&arena, "LDW weights=WEIGHTS+0:bf16[1,4,64,32]<0,4096,64,2> k=128\n"
+                               "MATMUL moving=SB+0:bf16[1,1,512,128]<0,0,256,2> psum_row=0\n"
+                               "SIGNAL mask=0x2 sem=1 amount=1\nHALT\n");
+    both[1] =
+        assemble(&arena, "WAIT sem=1 value=1\n"
+                         "LDW weights=WEIGHTS+0:bf16[1,4,64,32]<0,4096,64,2> k=128\n"
+                         "MATMUL moving=SB+0:bf16[1,1,512,128]<0,0,256,2> psum_row=0\nHALT\n");
+    kisa_estimate_run(both, 2, &chained);
+    cr_assert(chained.latency_s > 1.9 * e.latency_s && chained.latency_s < 2.1 * e.latency_s, "%g",
+              chained.latency_s);
+
+    /* A loop of a million turns costs a million times a turn, and not a million steps here. */
+    kisa_program loop =
+        assemble(&arena, "LOOP count=1000000\n"
+                         "LDW weights=SB+0:bf16[1,4,64,32]<0,4096,64,2> k=128\n"
+                         "MATMUL moving=SB+0:bf16[1,1,512,128]<0,0,256,2> psum_row=0\n"
+                         "END\nHALT\n");
+    kisa_estimate_run(&loop, 1, &looped);
+    cr_assert(looped.latency_s > 0.4 && looped.latency_s < 0.7, "%g", looped.latency_s);
+    cr_assert(looped.bottleneck == KISA_ENGINE_PE);
+    cr_assert(looped.pe_flops == 1e6 * 2.0 * 512 * 128 * 64, "%g", looped.pe_flops);
+    kaena_arena_fini(&arena);
+}
