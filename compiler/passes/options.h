@@ -1,21 +1,20 @@
-/* What a compilation is asked to do: the options that passes, lowering and scheduling look at. */
+/* What the user of the compiler asked for. */
 #ifndef KCC_OPTIONS_H
 #define KCC_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* --fp32-cast */
+/* Which float32 tensors are stored as bfloat16. */
 typedef enum kcc_cast {
-    KCC_CAST_ALL,    /* activations and weights bfloat16, model outputs and softmax inputs float32 */
-    KCC_CAST_MATMUL, /* operands of the PE array bfloat16, everything else float32 */
-    KCC_CAST_NONE,   /* float32 throughout */
+    KCC_CAST_ALL,    /* activations and weights; model outputs and the inputs of softmax stay */
+    KCC_CAST_MATMUL, /* only the operands of the PE array */
+    KCC_CAST_NONE,   /* the exact mode */
 } kcc_cast;
 
-/* --optimize */
 typedef enum kcc_optimize {
-    KCC_OPTIMIZE_LATENCY,    /* every layer is split over the TPBs */
-    KCC_OPTIMIZE_THROUGHPUT, /* consecutive layers on consecutive TPBs */
+    KCC_OPTIMIZE_LATENCY,    /* shard: every layer over all TPBs */
+    KCC_OPTIMIZE_THROUGHPUT, /* pipeline: consecutive layers on consecutive TPBs */
 } kcc_optimize;
 
 typedef struct kcc_options {
@@ -23,7 +22,7 @@ typedef struct kcc_options {
     kcc_optimize optimize;
     uint32_t num_tpbs; /* 1..64 */
     bool debug;        /* keep the DEBUG section */
-    bool must_compile; /* an operator on the host is an error */
+    bool must_compile; /* an operator for the host is an error */
 } kcc_options;
 
 #endif
