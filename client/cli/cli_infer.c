@@ -9,6 +9,7 @@
 #include "npy.h"
 
 #define FILE_NAME_BYTES 160
+#define PRINTED 5 /* values of an output */
 
 /* The name of an output as a file name: what is not [A-Za-z0-9._-] becomes '_', a long name is cut.
  * Never a path, never hidden, never empty. */
@@ -74,13 +75,61 @@ static kaena_status write_outputs(const kaena_model *model, const kaena_tensor *
     return status;
 }
 
-static kaena_status infer_once(kaena_client *client, const char *name, char *const *inputs,
-                               size_t input_count, const char *dir, long timeout_ms, kaena_err *err)
+/* Prints the range of an output and its largest or first values. */
+static void print_output(const char *name, const kaena_tensor *t)
+{
+    char text[CLI_TENSOR_TEXT];
+    const kaena_tensor_info info = {.shape = t->shape, .rank = t->rank, .dtype = t->dtype};
+    printf("%s %s\n", name, cli_tensor_text(&info, text, sizeof text));
+    if (t->dtype == KAENA_STRING) {
+        const kaena_string *strings = t->data;
+        for (size_t i = 0; i < t->bytes / sizeof *strings && i < PRINTED; i++)
+            printf("  [%zu] %.*s\n", i, (int)strings[i].size, strings[i].data);
+        return;
+    }
+    size_t element = kaena_dtype_size(t->dtype), n = t->bytes / element;
+    size_t best[PRINTED], count = 0;
+    double values[PRINTED] = {0}, least = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double v;
+        kaena_cast(&v, KAENA_F64, (const char *)t->data + i * element, t->dtype, 1);
+        least = i == 0 || v < least ? v : least;
+        sum += v;
+        size_t at = count < PRINTED ? count++ : PRINTED;
+        for (; at > 0 && v > values[at - 1]; at--) {
+            if (at < PRINTED) {
+                values[at] = values[at - 1];
+                best[at] = best[at - 1];
+            }
+        }
+        if (at < PRINTED) {
+            values[at] = v;
+            best[at] = i;
+        }
+    }
+    if (n == 0)
+        return;
+    printf("  %zu values from %g to %g, mean %g; the largest:\n", n, least, values[0],
+           sum / (double)n);
+    for (size_t i = 0; i < count; i++)
+        printf("  [%zu] %g\n", best[i], values[i]);
+}
+
+/* What infer was asked to do with the outputs. */
+typedef struct infer_options {
+    const char *model, *dir;
+    char **inputs;
+    size_t input_count;
+    long timeout_ms;
+    bool print;
+} infer_options;
+
+static kaena_status infer_once(kaena_client *client, const infer_options *o, kaena_err *err)
 {
     kaena_model *model;
-    KAENA_TRY(kaena_model_get(client, name, &model, err));
+    KAENA_TRY(kaena_model_get(client, o->model, &model, err));
     cli_inputs in;
-    kaena_status status = cli_inputs_read(model, inputs, input_count, &in, err);
+    kaena_status status = cli_inputs_read(model, o->inputs, o->input_count, &in, err);
     if (status != KAENA_OK) {
         kaena_model_free(model);
         return status;
@@ -92,11 +141,13 @@ static kaena_status infer_once(kaena_client *client, const char *name, char *con
                              .input_count = in.count,
                              .outputs = outputs,
                              .output_count = model->output_count,
-                             .timeout_ms = timeout_ms};
+                             .timeout_ms = o->timeout_ms};
     status = outputs ? kaena_infer(client, &call, err)
                      : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
-    if (status == KAENA_OK)
-        status = write_outputs(model, outputs, dir, err);
+    for (size_t i = 0; status == KAENA_OK && o->print && i < model->output_count; i++)
+        print_output(model->outputs[i].name, &outputs[i]);
+    if (status == KAENA_OK && o->dir)
+        status = write_outputs(model, outputs, o->dir, err);
     for (size_t i = 0; outputs && i < model->output_count; i++)
         kaena_tensor_free(&outputs[i]);
     free(outputs);
@@ -108,49 +159,48 @@ static kaena_status infer_once(kaena_client *client, const char *name, char *con
 int cli_infer(const cli_command *self, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'},
-        {"input", required_argument, NULL, 'i'},
-        {"output-dir", required_argument, NULL, 'o'},
-        {"timeout", required_argument, NULL, 't'},
-        {0},
+        {"model", required_argument, NULL, 'm'},      {"input", required_argument, NULL, 'i'},
+        {"output-dir", required_argument, NULL, 'o'}, {"print", no_argument, NULL, 'p'},
+        {"timeout", required_argument, NULL, 't'},    {0},
     };
-    const char *model = NULL, *dir = NULL;
-    char **inputs = calloc((size_t)argc, sizeof *inputs);
-    size_t input_count = 0;
-    long timeout_ms = 0;
+    infer_options o = {.inputs = calloc((size_t)argc, sizeof(char *))};
     int result = CLI_OK;
-    if (!inputs)
+    if (!o.inputs)
         return CLI_FAILED;
     for (int c; result == CLI_OK && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case 'm':
-            model = optarg;
+            o.model = optarg;
             break;
         case 'i':
-            inputs[input_count++] = optarg;
+            o.inputs[o.input_count++] = optarg;
             break;
         case 'o':
-            dir = optarg;
+            o.dir = optarg;
+            break;
+        case 'p':
+            o.print = true;
             break;
         case 't':
-            if (!cli_number(optarg, 1, &timeout_ms))
+            if (!cli_number(optarg, 1, &o.timeout_ms))
                 result = cli_misused(self, "--timeout takes milliseconds");
             break;
         default:
             result = cli_misused(self, NULL);
         }
     }
-    if (result == CLI_OK && (!model || !dir || optind != argc))
-        result = cli_misused(self, "needs --model, --input for each input, and --output-dir");
+    if (result == CLI_OK && (!o.model || (!o.dir && !o.print) || optind != argc))
+        result =
+            cli_misused(self, "needs --model, --input for each input, and --output-dir or --print");
     if (result == CLI_OK) {
         kaena_err err;
         kaena_client *client = cli_connect();
         if (!client)
             result = CLI_FAILED;
-        else if (infer_once(client, model, inputs, input_count, dir, timeout_ms, &err) != KAENA_OK)
+        else if (infer_once(client, &o, &err) != KAENA_OK)
             result = cli_fail(&err);
         kaena_client_close(client);
     }
-    free(inputs);
+    free(o.inputs);
     return result;
 }

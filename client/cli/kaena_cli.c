@@ -11,8 +11,9 @@ static const cli_command commands[] = {
     {"load", cli_load, "FILE.neff [--name NAME] [--by-path] [--queue-depth N]",
      "load a compiled model; --by-path: the daemon reads the file below its --model-dir"},
     {"unload", cli_unload, "NAME", "unload a model"},
-    {"infer", cli_infer, "--model NAME --input [INPUT=]FILE.npy... --output-dir DIR [--timeout MS]",
-     "run a model once; writes DIR/<output>.npy"},
+    {"infer", cli_infer,
+     "--model NAME --input [INPUT=]FILE.npy... [--output-dir DIR] [--print] [--timeout MS]",
+     "run a model once; writes DIR/<output>.npy, prints the largest values"},
     {"bench", cli_bench,
      "--model NAME [--requests N | --seconds S] [--concurrency C] [--input [INPUT=]FILE.npy]... "
      "[--json]",

@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""A client in Python, made from our .proto files alone: loads the digits network, reads digits, unloads it."""
+
+import importlib
+import subprocess
+import sys
+import tempfile
+
+import daemon
+
+try:
+    import grpc
+    import numpy as np
+except ImportError as missing:
+    daemon.skip(f"{missing.name} is not installed (scripts/setup)")
+
+CHUNK = 64 * 1024
+IMAGES = 100
+
+
+def make_stubs(directory):
+    """Modules of the schemas: what `protoc` makes of them."""
+    proto = daemon.SOURCE / "proto"
+    files = ["kaena/v1/runtime.proto", "kaena/v1/tensor.proto"]
+    subprocess.run(["protoc", "-I", proto, f"--python_out={directory}", f"--grpc_out={directory}",
+                    "--plugin=protoc-gen-grpc=/usr/bin/grpc_python_plugin", *files], check=True)
+    sys.path.insert(0, directory)
+    return [importlib.import_module(name)
+            for name in ("kaena.v1.runtime_pb2", "kaena.v1.tensor_pb2", "kaena.v1.runtime_pb2_grpc")]
+
+
+def load_requests(messages, neff, name):
+    data = neff.read_bytes()
+    yield messages.LoadRequest(options=messages.LoadOptions(name=name, size=len(data)))
+    for at in range(0, len(data), CHUNK):
+        yield messages.LoadRequest(chunk=data[at:at + CHUNK])
+
+
+def infer(messages, tensors, runtime, name, image):
+    tensor = tensors.Tensor(name="image", dtype=tensors.FLOAT32, shape=image.shape, data=image.tobytes())
+    answer = runtime.Infer(messages.InferRequest(model=name, inputs=[tensor]), timeout=30)
+    output = answer.outputs[0]
+    assert output.name == "probabilities" and output.dtype == tensors.FLOAT32, output
+    return np.frombuffer(output.data, np.float32).reshape(output.shape)
+
+
+def check_details(error, reason_text):
+    details = dict(error.trailing_metadata()).get("grpc-status-details-bin")
+    assert details and b"kaena.v1.ErrorDetail" in details, f"no details in {error}"
+    assert reason_text in error.details(), error.details()
+
+
+def use(target, messages, tensors, stubs, neff):
+    images = np.load(daemon.DIGITS / "images.npy")[:IMAGES]
+    labels = np.load(daemon.DIGITS / "labels.npy")[:IMAGES]
+    with grpc.insecure_channel(target) as channel:
+        runtime = stubs.RuntimeStub(channel)
+        model = runtime.Load(load_requests(messages, neff, "py"), timeout=60).model
+        assert model.name == "py" and model.state == messages.READY, model
+        assert list(model.inputs[0].shape) == [1, 1, 8, 8], model
+        right = 0
+        for image, label in zip(images, labels):
+            probabilities = infer(messages, tensors, runtime, "py", image[None])
+            assert abs(probabilities.sum() - 1) < 1e-2, probabilities
+            right += int(probabilities.argmax() == label)
+        assert right >= 0.97 * len(images), f"{right} of {len(images)}"
+        try:
+            infer(messages, tensors, runtime, "py", images[:2])
+            raise AssertionError("a wrong shape was accepted")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+            check_details(error, "image")
+        assert [m.name for m in runtime.ListModels(messages.ListModelsRequest()).models] == ["py"]
+        runtime.Unload(messages.UnloadRequest(name="py"), timeout=60)
+        try:
+            infer(messages, tensors, runtime, "py", images[:1])
+            raise AssertionError("an unloaded model answered")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.NOT_FOUND, error
+        print(f"{target}: {right} of {len(images)} digits are right")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory, daemon.Daemon() as krtd:
+        messages, tensors, stubs = make_stubs(directory)
+        neff = krtd.dir / "digits.neff"
+        daemon.compile_model(daemon.DIGITS / "digits.onnx", neff)
+        use(krtd.socket, messages, tensors, stubs, neff)
+        use(krtd.tcp, messages, tensors, stubs, neff)
+
+
+if __name__ == "__main__":
+    main()
