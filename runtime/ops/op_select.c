@@ -320,7 +320,7 @@ static kaena_status sequence_axes(const kop_call *call, int64_t *batch, int64_t 
 {
     *batch = kop_attr_int(call, "batch_axis", 1);
     *time = kop_attr_int(call, "time_axis", 0);
-    if (*batch + *time != 1 || (*batch != 0 && *batch != 1))
+    if (!((*batch == 0 && *time == 1) || (*batch == 1 && *time == 0)))
         return KOP_BAD(call, "batch_axis and time_axis must be 0 and 1, or 1 and 0");
     return KAENA_OK;
 }
