@@ -238,7 +238,10 @@ kaena_status kop_eval(kop_call *call)
         int64_t n;
         if (!t)
             continue;
-        if (t->unranked || !kaena_shape_elements(&t->shape, &n) || (n > 0 && !t->data))
+        /* These two read no data, so that shapes can be evaluated before there is any. */
+        bool needs_data = call->op != KOP_Shape && call->op != KOP_Size;
+        if (t->unranked || !kaena_shape_elements(&t->shape, &n) ||
+            (n > 0 && !t->data && needs_data))
             return KOP_BAD(call, "%s: input %u has no data", kop_row_of(call->op)->name, i);
     }
     KAENA_TRY(infer_inner(&inner));
