@@ -1,0 +1,98 @@
+/* The parts of the conformance runner: cases on disk, backends that execute them, comparison,
+ * expected failures. */
+#ifndef CONFORMANCE_H
+#define CONFORMANCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "graph.h"
+#include "io_config.h"
+
+/* --- Cases ----------------------------------------------------------------------------------- */
+
+/* A directory with model.onnx and test_data_set_*. */
+typedef struct conf_case {
+    char *name; /* the last two parts of the path: "node/test_abs" */
+    char *dir;
+} conf_case;
+
+typedef struct conf_cases {
+    conf_case *list; /* sorted by name */
+    size_t n, capacity;
+} conf_cases;
+
+/* Adds the cases at and below |dir|; false (and a message on stderr) where there is none. */
+bool conf_cases_find(conf_cases *cases, const char *dir);
+void conf_cases_fini(conf_cases *cases);
+
+/* One data set of a case. */
+typedef struct conf_set {
+    uint32_t n_in, n_out;
+    kop_tensor in[KOP_MAX_INPUTS]; /* in[i] is input_i.pb */
+    kop_tensor out[KOP_MAX_OUTPUTS];
+    const char *in_name[KOP_MAX_INPUTS]; /* the tensors' own names, or "" */
+} conf_set;
+
+/* Reads data set |index|. NOT_FOUND when there is no such set. */
+kaena_status conf_set_read(kaena_arena *arena, const char *dir, uint32_t index, conf_set *out,
+                           kaena_err *err) KAENA_CHECKED;
+
+/* Imports the case's model with symbolic dimensions as in |set|, and brings |set| into the graph's
+ * order of inputs. */
+kaena_status conf_import(kaena_arena *arena, const char *dir, conf_set *set, kgr_graph **out,
+                         kaena_err *err) KAENA_CHECKED;
+
+/* The importer refuses the case's model whatever the data: |err| says why. */
+bool conf_is_unsupported(kaena_arena *arena, const char *dir, kaena_err *err);
+
+/* --- Backends -------------------------------------------------------------------------------- */
+
+/* Runs |g| on |in| (in the order of its inputs) and puts the results, in the order of its outputs,
+ * into |out|, data in |arena|. UNIMPLEMENTED counts as an unsupported operator. */
+typedef kaena_status (*conf_execute_fn)(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
+                                        kop_tensor *out, kaena_err *err);
+
+typedef struct conf_backend {
+    const char *name;
+    conf_execute_fn execute;
+} conf_backend;
+
+extern const conf_backend conf_backends[];
+extern const size_t conf_n_backends;
+
+/* --- Comparison ------------------------------------------------------------------------------ */
+
+/* What is equal enough: |got - want| <= rel * scale + abs, where scale is |want| of the element or
+ * the largest |want| of the tensor. Integers, booleans and strings are exact; a NaN wants a NaN. */
+typedef struct conf_tolerance {
+    double rel, abs;
+    bool of_largest;
+} conf_tolerance;
+
+typedef struct conf_difference {
+    double worst;   /* largest |got - want| over the bound; above 1 fails */
+    double largest; /* largest |got - want| */
+    char text[256]; /* what differs, "" where nothing does */
+} conf_difference;
+
+/* True when |got| is good enough; |d| says how far off it is. */
+bool conf_compare(const kop_tensor *got, const kop_tensor *want, const conf_tolerance *tolerance,
+                  conf_difference *d);
+
+/* --- Expected failures ----------------------------------------------------------------------- */
+
+/* Lines "pattern  reason" (fnmatch over case names); '#' begins a comment. */
+typedef struct conf_xfail {
+    char **pattern;
+    char **reason;
+    size_t n;
+} conf_xfail;
+
+/* False, with a message on stderr, when the file cannot be read or a line has no reason. */
+bool conf_xfail_read(conf_xfail *x, const char *path);
+/* Why |name| is expected to fail, or NULL. */
+const char *conf_xfail_reason(const conf_xfail *x, const char *name);
+void conf_xfail_fini(conf_xfail *x);
+
+#endif

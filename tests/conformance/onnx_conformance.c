@@ -1,0 +1,226 @@
+/* Runs ONNX test cases (a model, inputs, expected outputs) through a backend and counts.
+ *
+ *     onnx_conformance [options] DIR...
+ *     --backend NAME    how to execute: eval (default: every backend)
+ *     --xfail FILE      expected failures; an unexpected failure or pass makes the exit code 1
+ *     --only PATTERN    cases whose name matches (fnmatch)
+ *     --at-least N      fewer passing cases make the exit code 1
+ *     --largest         tolerance relative to the largest expected element of a tensor, as for
+ * whole models
+ *     --rel X --abs X   the tolerance (defaults 1e-3 and 1e-5)
+ *     --quiet           only what did not go as expected, and the count */
+#include <errno.h>
+#include <fnmatch.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "conformance.h"
+
+typedef enum verdict { PASSED, FAILED, UNSUPPORTED, N_VERDICTS } verdict;
+
+typedef struct options {
+    const char *backend, *only;
+    conf_xfail xfail;
+    conf_tolerance tolerance;
+    unsigned long at_least;
+    bool quiet;
+} options;
+
+/* How one case went. */
+typedef struct result {
+    verdict verdict;
+    uint32_t n_sets;
+    double worst; /* of the tolerance */
+    double seconds;
+    char text[1024]; /* of a failure, or what is unsupported */
+} result;
+
+static bool run_set(const conf_backend *backend, const conf_case *c, uint32_t index,
+                    const options *o, kaena_arena *arena, conf_set *set, result *r)
+{
+    kaena_err err;
+    kgr_graph *g = NULL;
+    kop_tensor *out = NULL;
+    kaena_err_init(&err);
+    kaena_status s = conf_set_read(arena, c->dir, index, set, &err);
+    if (s == KAENA_NOT_FOUND && index > 0)
+        return false;
+    r->n_sets++;
+    if (s != KAENA_OK && conf_is_unsupported(arena, c->dir, &err))
+        s = KAENA_UNIMPLEMENTED; /* the data is a sequence or an optional, as the model is */
+    if (s == KAENA_OK)
+        s = conf_import(arena, c->dir, set, &g, &err);
+    if (s == KAENA_OK && g->n_outputs != set->n_out)
+        s = KAENA_FAIL(&err, INVALID_ARGUMENT, "the model has %u outputs, the data set %u",
+                       g->n_outputs, set->n_out);
+    if (s == KAENA_OK) {
+        out = KAENA_NEW_N(arena, kop_tensor, g->n_outputs);
+        s = backend->execute(arena, g, set->in, out, &err);
+    }
+    if (s != KAENA_OK) {
+        r->verdict = s == KAENA_UNIMPLEMENTED ? UNSUPPORTED : FAILED;
+        (void)snprintf(r->text, sizeof r->text, "set %u: %s: %s", index, kaena_status_name(s),
+                       err.what);
+        return false;
+    }
+    for (uint32_t i = 0; i < set->n_out; i++) {
+        conf_difference d;
+        bool good = conf_compare(&out[i], &set->out[i], &o->tolerance, &d);
+        if (d.worst > r->worst)
+            r->worst = d.worst;
+        if (!good) {
+            r->verdict = FAILED;
+            (void)snprintf(r->text, sizeof r->text, "set %u: output '%s': %s", index,
+                           g->outputs[i]->name, d.text);
+            return false;
+        }
+    }
+    return true;
+}
+
+static result run_case(const conf_backend *backend, const conf_case *c, const options *o)
+{
+    struct timespec begin, end;
+    result r = {.verdict = PASSED};
+    conf_set *set = malloc(sizeof *set);
+    if (!set)
+        abort();
+    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (bool more = true; more;) {
+        kaena_arena arena;
+        kaena_arena_init(&arena, 0);
+        more = run_set(backend, c, r.n_sets, o, &arena, set, &r);
+        kaena_arena_fini(&arena);
+    }
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    r.seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
+    free(set);
+    return r;
+}
+
+/* Prints how it went and returns whether that was expected. */
+static bool report(const conf_backend *backend, const conf_case *c, const result *r,
+                   const options *o)
+{
+    const char *reason = conf_xfail_reason(&o->xfail, c->name);
+    const char *word = r->verdict == PASSED        ? "pass"
+                       : r->verdict == UNSUPPORTED ? "unsupported"
+                       : reason                    ? "fails as expected"
+                                                   : "FAIL";
+    bool expected = r->verdict == UNSUPPORTED || (r->verdict == FAILED) == (reason != NULL);
+    if (r->verdict == PASSED && reason)
+        word = "UNEXPECTED PASS";
+    if (!expected || !o->quiet)
+        printf("%s %s: %s (%u sets, %.0f %% of the tolerance, %.2f s)%s%s%s%s\n", backend->name,
+               c->name, word, r->n_sets, r->worst * 100, r->seconds, *r->text ? ": " : "", r->text,
+               reason ? "; expected: " : "", reason ? reason : "");
+    (void)fflush(stdout);
+    return expected;
+}
+
+static bool run_backend(const conf_backend *backend, const conf_cases *cases, const options *o)
+{
+    size_t count[N_VERDICTS] = {0};
+    size_t n_unexpected = 0;
+    for (size_t i = 0; i < cases->n; i++) {
+        if (o->only && fnmatch(o->only, cases->list[i].name, 0) != 0)
+            continue;
+        result r = run_case(backend, &cases->list[i], o);
+        count[r.verdict]++;
+        n_unexpected += !report(backend, &cases->list[i], &r, o);
+    }
+    printf("%s: %zu passed, %zu failed, %zu unsupported operator\n", backend->name, count[PASSED],
+           count[FAILED], count[UNSUPPORTED]);
+    if (n_unexpected)
+        printf("%s: %zu not as expected\n", backend->name, n_unexpected);
+    if (count[PASSED] < o->at_least)
+        printf("%s: %lu have to pass\n", backend->name, o->at_least);
+    return n_unexpected == 0 && count[PASSED] >= o->at_least && count[PASSED] + count[FAILED] > 0;
+}
+
+static double number(const char *text)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (*end || end == text || !(v >= 0)) {
+        (void)fprintf(stderr, "'%s' is not a number from 0 up\n", text);
+        exit(2);
+    }
+    return v;
+}
+
+static void parse_options(int argc, char **argv, options *o)
+{
+    static const struct option known[] = {
+        {"backend", required_argument, NULL, 'b'},
+        {"xfail", required_argument, NULL, 'x'},
+        {"only", required_argument, NULL, 'o'},
+        {"at-least", required_argument, NULL, 'n'},
+        {"largest", no_argument, NULL, 'l'},
+        {"rel", required_argument, NULL, 'r'},
+        {"abs", required_argument, NULL, 'a'},
+        {"quiet", no_argument, NULL, 'q'},
+        {NULL, 0, NULL, 0},
+    };
+    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (c) {
+        case 'b':
+            o->backend = optarg;
+            break;
+        case 'x':
+            if (!conf_xfail_read(&o->xfail, optarg))
+                exit(2);
+            break;
+        case 'o':
+            o->only = optarg;
+            break;
+        case 'n':
+            o->at_least = (unsigned long)number(optarg);
+            break;
+        case 'l':
+            o->tolerance.of_largest = true;
+            break;
+        case 'r':
+            o->tolerance.rel = number(optarg);
+            break;
+        case 'a':
+            o->tolerance.abs = number(optarg);
+            break;
+        case 'q':
+            o->quiet = true;
+            break;
+        default:
+            exit(2);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    options o = {.tolerance = {.rel = 1e-3, .abs = 1e-5}};
+    conf_cases cases = {0};
+    bool good = true, known = false;
+    parse_options(argc, argv, &o);
+    if (optind == argc) {
+        (void)fprintf(stderr, "usage: onnx_conformance [options] DIR...\n");
+        return 2;
+    }
+    for (int i = optind; i < argc; i++)
+        good &= conf_cases_find(&cases, argv[i]);
+    for (size_t i = 0; good && i < conf_n_backends; i++) {
+        if (o.backend && strcmp(o.backend, conf_backends[i].name) != 0)
+            continue;
+        known = true;
+        good &= run_backend(&conf_backends[i], &cases, &o);
+    }
+    if (good && !known) {
+        (void)fprintf(stderr, "there is no backend '%s'\n", o.backend);
+        good = false;
+    }
+    conf_cases_fini(&cases);
+    conf_xfail_fini(&o.xfail);
+    return good ? 0 : 1;
+}
