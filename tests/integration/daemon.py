@@ -1,5 +1,6 @@
 """A krtd of the test's own, and what the integration tests in Python share."""
 
+import importlib
 import os
 import pathlib
 import shutil
@@ -30,6 +31,16 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def make_stubs(directory):
+    """The modules runtime_pb2, tensor_pb2 and runtime_pb2_grpc of kaena.v1, made in |directory| from our schemas."""
+    proto = SOURCE / "proto"
+    subprocess.run(["protoc", "-I", proto, f"--python_out={directory}", f"--grpc_out={directory}",
+                    "--plugin=protoc-gen-grpc=/usr/bin/grpc_python_plugin",
+                    "kaena/v1/runtime.proto", "kaena/v1/tensor.proto"], check=True)
+    sys.path.insert(0, str(directory))
+    return [importlib.import_module(f"kaena.v1.{name}") for name in ("runtime_pb2", "tensor_pb2", "runtime_pb2_grpc")]
 
 
 def compile_model(model, output, *options):

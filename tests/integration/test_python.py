@@ -1,9 +1,6 @@
 #!/usr/bin/python3
 """A client in Python, made from our .proto files alone: loads the digits network, reads digits, unloads it."""
 
-import importlib
-import subprocess
-import sys
 import tempfile
 
 import daemon
@@ -16,17 +13,6 @@ except ImportError as missing:
 
 CHUNK = 64 * 1024
 IMAGES = 100
-
-
-def make_stubs(directory):
-    """Modules of the schemas: what `protoc` makes of them."""
-    proto = daemon.SOURCE / "proto"
-    files = ["kaena/v1/runtime.proto", "kaena/v1/tensor.proto"]
-    subprocess.run(["protoc", "-I", proto, f"--python_out={directory}", f"--grpc_out={directory}",
-                    "--plugin=protoc-gen-grpc=/usr/bin/grpc_python_plugin", *files], check=True)
-    sys.path.insert(0, directory)
-    return [importlib.import_module(name)
-            for name in ("kaena.v1.runtime_pb2", "kaena.v1.tensor_pb2", "kaena.v1.runtime_pb2_grpc")]
 
 
 def load_requests(messages, neff, name):
@@ -82,7 +68,7 @@ def use(target, messages, tensors, stubs, neff):
 
 def main():
     with tempfile.TemporaryDirectory() as directory, daemon.Daemon() as krtd:
-        messages, tensors, stubs = make_stubs(directory)
+        messages, tensors, stubs = daemon.make_stubs(directory)
         neff = krtd.dir / "digits.neff"
         daemon.compile_model(daemon.DIGITS / "digits.onnx", neff)
         use(krtd.socket, messages, tensors, stubs, neff)
