@@ -69,7 +69,15 @@ const kgr_graph *neff_graph(const neff_file *f, uint32_t i);
 /* The mapped WEIGHTS section: page-aligned, read-only, shared between processes. */
 const uint8_t *neff_weights(const neff_file *f, uint64_t *size);
 
-/* Sections for reports. */
+/* The section's file was truncated by somebody while it was mapped; what has been computed since is
+ * worthless. Cheap. Thread: any. */
+bool neff_weights_lost(const neff_file *f);
+/* The DEBUG section; NULL without one. */
+const void *neff_debug(const neff_file *f, size_t *size);
+
+/* For reports. */
+const char *neff_compiler(const neff_file *f); /* as the header names it: "kcc 0.1.0" */
+const char *neff_target(const neff_file *f);
 typedef struct neff_section_info {
     const char *name;
     uint64_t offset, size;
