@@ -32,6 +32,22 @@ void kaena_arena_fini(kaena_arena *arena)
     arena->used = 0;
 }
 
+void kaena_arena_join(kaena_arena *to, kaena_arena *from)
+{
+    kaena_arena_block *last = from->head;
+    while (last && last->next)
+        last = last->next;
+    if (!last)
+        return;
+    /* Behind the head, whose rest stays usable. */
+    kaena_arena_block **at = to->head ? &to->head->next : &to->head;
+    last->next = *at;
+    *at = from->head;
+    to->used += from->used;
+    from->head = NULL;
+    from->used = 0;
+}
+
 static void *out_of_memory(const kaena_arena *arena, size_t size)
 {
     if (arena->quota == 0) {

@@ -28,6 +28,9 @@ void *kaena_arena_alloc(kaena_arena *arena, size_t size);
 /* |n| zeroed elements of |size|; NULL on overflow too. */
 void *kaena_arena_array(kaena_arena *arena, size_t n, size_t size);
 
+/* |to|, which has no quota, takes over all that |from| holds; |from| is empty then. */
+void kaena_arena_join(kaena_arena *to, kaena_arena *from);
+
 char *kaena_arena_strdup(kaena_arena *arena, const char *s);
 void *kaena_arena_memdup(kaena_arena *arena, const void *p, size_t size);
 char *kaena_arena_printf(kaena_arena *arena, const char *fmt, ...) KAENA_PRINTF(2, 3);

@@ -160,6 +160,11 @@ kaena_status kgr_check(const kgr_graph *g, kaena_err *err) KAENA_CHECKED;
  * Concat ... of known shapes) and makes them constants. Fails where an operator refuses its inputs:
  * the message names node, operator and origin. */
 kaena_status kgr_infer(kgr_graph *g, bool infer_data, kaena_err *err) KAENA_CHECKED;
+/* Types and shapes of one node's results; the message names it. */
+kaena_status kgr_infer_node(kgr_node *n, kaena_err *err) KAENA_CHECKED;
+/* Evaluates |n|, whose inputs are constants or, for Shape and Size, of known shape; makes its
+ * results constants and removes it. |quota| bounds the evaluation in bytes. */
+kaena_status kgr_node_fold(kgr_graph *g, kgr_node *n, size_t quota, kaena_err *err) KAENA_CHECKED;
 
 /* Evaluates the graph: |in| in the order of g->inputs, borrowed; |out| in the order of g->outputs,
  * data in |env|'s arena. Temporaries live in arenas of their own, within the same quota, and go

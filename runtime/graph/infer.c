@@ -1,10 +1,9 @@
-#include <string.h>
-
 #include "graph.h"
 
 /* Data is propagated through tensors of at most this many elements: shapes, sizes, scales, indices.
  */
 #define SMALL 1024
+#define SMALL_QUOTA ((size_t)64 << 20)
 
 static bool is_small(const kop_tensor *t)
 {
@@ -12,19 +11,14 @@ static bool is_small(const kop_tensor *t)
     return !t->unranked && kaena_shape_elements(&t->shape, &n) && n <= SMALL;
 }
 
-/* The value of these depends on their input's shape alone. */
-static bool reads_shape_only(const kgr_node *n)
-{
-    return strcmp(kop_row_of(n->op)->name, "Shape") == 0 ||
-           strcmp(kop_row_of(n->op)->name, "Size") == 0;
-}
-
 static bool can_evaluate(const kgr_node *n)
 {
+    if (n->n_in == 0)
+        return false;
     for (uint32_t i = 0; i < n->n_out; i++)
         if (!is_small(&n->out[i]->t) || n->out[i]->t.dtype == KAENA_STRING || n->out[i]->is_output)
             return false;
-    if (reads_shape_only(n))
+    if (n->op == KOP_Shape || n->op == KOP_Size)
         return !n->in[0]->t.unranked && kaena_shape_known(&n->in[0]->t.shape);
     for (uint32_t i = 0; i < n->n_in; i++)
         if (n->in[i] && (!n->in[i]->t.data || !is_small(&n->in[i]->t)))
@@ -32,52 +26,63 @@ static bool can_evaluate(const kgr_node *n)
     return true;
 }
 
-/* Evaluates |n| in |env| and makes its outputs constants. */
+/* |env|'s arena goes to the graph where it holds little but the results. */
 static kaena_status evaluate(kgr_graph *g, kgr_node *n, kop_env *env, kaena_err *err)
 {
     const kop_tensor *in[KOP_MAX_INPUTS + 1];
     kop_tensor out[KOP_MAX_OUTPUTS];
     kop_call call = kgr_call(n, in, out, env, err);
     KAENA_TRY(kop_eval(&call));
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < n->n_out; i++)
+        bytes += kop_elements(&out[i]) * kaena_dtype_size(out[i].dtype);
+    bool join = !g->arena->quota && bytes > env->arena->used / 2;
     for (uint32_t i = 0; i < n->n_out; i++) {
         kgr_value *v = n->out[i];
-        size_t bytes = kop_elements(&out[i]) * kaena_dtype_size(out[i].dtype);
-        void *data = kaena_arena_memdup(g->arena, out[i].data, bytes);
+        size_t size = kop_elements(&out[i]) * kaena_dtype_size(out[i].dtype);
+        void *data = join ? out[i].data : kaena_arena_memdup(g->arena, out[i].data, size);
         v->t.dtype = out[i].dtype;
         v->t.shape = out[i].shape;
+        v->t.unranked = false;
         if (!data || !kgr_value_make_const(g, v, data))
             return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for '%s'", v->name);
     }
+    if (join)
+        kaena_arena_join(g->arena, env->arena);
     kgr_node_remove(g, n);
     return KAENA_OK;
 }
 
-static kaena_status infer_node(kgr_graph *g, kgr_node *n, bool infer_data, kaena_err *err)
+kaena_status kgr_node_fold(kgr_graph *g, kgr_node *n, size_t quota, kaena_err *err)
+{
+    kaena_arena scratch;
+    kaena_arena_init(&scratch, quota);
+    const char *name = n->name, *origin = n->origin;
+    kaena_status s = evaluate(g, n, &(kop_env){.arena = &scratch}, err);
+    kaena_arena_fini(&scratch);
+    return s == KAENA_OK ? s : kaena_err_wrap(err, s, "node '%s' (%s)", name, origin);
+}
+
+kaena_status kgr_infer_node(kgr_node *n, kaena_err *err)
 {
     const kop_tensor *in[KOP_MAX_INPUTS + 1];
     kop_tensor out[KOP_MAX_OUTPUTS];
     kop_call call = kgr_call(n, in, out, NULL, err);
-    KAENA_TRY(kop_infer(&call));
+    KAENA_TRY_WRAP(err, kop_infer(&call), "node '%s' (%s)", n->name, n->origin);
     for (uint32_t i = 0; i < n->n_out; i++) {
         out[i].data = NULL;
         n->out[i]->t = out[i];
     }
-    if (!infer_data || !can_evaluate(n))
-        return KAENA_OK;
-    kaena_arena scratch;
-    kaena_arena_init(&scratch, (size_t)64 << 20);
-    kop_env env = {.arena = &scratch};
-    kaena_status s = evaluate(g, n, &env, err);
-    kaena_arena_fini(&scratch);
-    return s;
+    return KAENA_OK;
 }
 
 kaena_status kgr_infer(kgr_graph *g, bool infer_data, kaena_err *err)
 {
     for (kgr_node *n = g->first, *next; n; n = next) {
         next = n->next;
-        KAENA_TRY_WRAP(err, infer_node(g, n, infer_data, err), "node '%s' (%s)", n->name,
-                       n->origin);
+        KAENA_TRY(kgr_infer_node(n, err));
+        if (infer_data && can_evaluate(n))
+            KAENA_TRY(kgr_node_fold(g, n, SMALL_QUOTA, err));
     }
     return KAENA_OK;
 }

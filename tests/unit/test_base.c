@@ -60,6 +60,26 @@ KTEST(arena, memory_is_zeroed_and_aligned)
     kaena_arena_fini(&a);
 }
 
+KTEST(arena, join_hands_everything_over)
+{
+    kaena_arena a, b;
+    kaena_arena_init(&a, 0);
+    kaena_arena_init(&b, 1 << 20);
+    char *x = kaena_arena_strdup(&a, "x"), *y = kaena_arena_strdup(&b, "y");
+    char *large = kaena_arena_alloc(&b, 200000);
+    size_t used = a.used + b.used;
+    kaena_arena_join(&a, &b);
+    cr_assert(a.used == used && b.used == 0);
+    kaena_arena_fini(&b);
+    large[199999] = 1;
+    cr_assert_str_eq(x, "x");
+    cr_assert_str_eq(y, "y");
+    kaena_arena_init(&b, 0);
+    kaena_arena_join(&b, &a);
+    cr_assert_str_eq(y, "y");
+    kaena_arena_fini(&b);
+}
+
 KTEST(dtype, every_half_survives_the_round_trip)
 {
     for (uint32_t h = 0; h < 65536; h++) {

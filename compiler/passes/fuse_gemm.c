@@ -1,0 +1,85 @@
+#include "fuse.h"
+
+/* alpha * transpose?(b) as a constant [K, N]. */
+static kgr_value *plain_matrix(kgr_graph *g, const kgr_value *b, bool transpose, double alpha)
+{
+    int64_t rows = b->t.shape.dim[transpose], columns = b->t.shape.dim[!transpose];
+    kgr_value *c = kgr_value_add(g, b->name, b->t.dtype, &(kaena_shape){2, {rows, columns}});
+    c->t.data = kaena_arena_array(g->arena, (size_t)(rows * columns), kaena_dtype_size(b->t.dtype));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) {
+            size_t from = (size_t)(transpose ? j * rows + i : i * columns + j);
+            kop_set_float(&c->t, (size_t)(i * columns + j), alpha * kop_get_float(&b->t, from));
+        }
+    return c;
+}
+
+/* beta * c as a constant [N], or NULL where it differs from row to row. */
+static kgr_value *plain_bias(kgr_graph *g, const kgr_value *c, int64_t columns, double beta)
+{
+    const kaena_shape *s = &c->t.shape;
+    int64_t width = s->rank ? s->dim[s->rank - 1] : 1;
+    if (!kgr_is_const(c) || (s->rank == 2 && s->dim[0] != 1) || (width != 1 && width != columns))
+        return NULL;
+    kgr_value *b = kgr_value_add(g, c->name, c->t.dtype, &(kaena_shape){1, {columns}});
+    b->t.data = kaena_arena_array(g->arena, (size_t)columns, kaena_dtype_size(c->t.dtype));
+    for (int64_t i = 0; i < columns; i++)
+        kop_set_float(&b->t, (size_t)i, beta * kop_get_float(&c->t, width == 1 ? 0 : (size_t)i));
+    return b;
+}
+
+/* |n| was a Gemm with a C that cannot be a bias: the product comes first, |n| adds beta * C. */
+static kaena_status split_sum(kgr_graph *g, kgr_node *n, double beta, kaena_err *err)
+{
+    kgr_node *product, *scaled;
+    kgr_value *c = n->in[2];
+    KAENA_TRY(kcc_insert(g, n, KOP_Gemm, n->name, n->in, 2, &product, err));
+    if (kgr_attr_get_int(n, "transA", 0)) {
+        (void)kgr_attr_int(g, product, "transA", 1);
+        KAENA_TRY(kgr_infer_node(product, err));
+    }
+    if (beta != 1) {
+        kgr_value *factor = kcc_const_floats(g, "beta", c->t.dtype, &(kaena_shape){0}, &beta);
+        KAENA_TRY(kcc_insert(g, n, KOP_Mul, n->name, (kgr_value *[]){c, factor}, 2, &scaled, err));
+        c = scaled->out[0];
+    }
+    kgr_node_cut_inputs(n, 2);
+    kgr_node_set_input(n, 0, product->out[0]);
+    kgr_node_set_input(n, 1, c);
+    n->op = KOP_Add;
+    n->n_attr = 0;
+    return KAENA_OK;
+}
+
+kaena_status kcc_fuse_gemm(kgr_graph *g, kgr_node *n, kaena_err *err)
+{
+    if ((n->op != KOP_Gemm && n->op != KOP_MatMul) || !kcc_known(n->out[0]))
+        return KAENA_OK;
+    kgr_value *a = n->in[0], *b = n->in[1];
+    if (!kgr_is_const(b) || kgr_is_const(a) || !kaena_dtype_is_float(b->t.dtype) ||
+        a->t.shape.rank != 2 || b->t.shape.rank != 2)
+        return KAENA_OK;
+    if (n->op == KOP_MatMul) {
+        n->op = KOP_Gemm;
+        return KAENA_OK;
+    }
+    double alpha = (double)kgr_attr_get_float(n, "alpha", 1),
+           beta = (double)kgr_attr_get_float(n, "beta", 1);
+    bool transpose = kgr_attr_get_int(n, "transB", 0) != 0;
+    if (transpose || alpha != 1)
+        kgr_node_set_input(n, 1, plain_matrix(g, b, transpose, alpha));
+    kgr_attr_remove(n, "alpha");
+    kgr_attr_remove(n, "transB");
+    if (n->n_in > 2 && n->in[2] && beta != 0) {
+        kgr_value *bias = plain_bias(g, n->in[2], n->out[0]->t.shape.dim[1], beta);
+        if (!bias)
+            return split_sum(g, n, beta, err);
+        kgr_node_set_input(n, 2, bias);
+    } else {
+        kgr_node_cut_inputs(n, 2);
+    }
+    kgr_attr_remove(n, "beta");
+    if (!kgr_attr_get_int(n, "transA", 0))
+        kgr_attr_remove(n, "transA");
+    return KAENA_OK;
+}

@@ -1,0 +1,87 @@
+/* requires: shapes and types; constants folded
+ * establishes: what passes.h says of simplify */
+#include "simplify.h"
+
+static const struct rule {
+    kop_op op;
+    kcc_rule_fn apply;
+} rules[] = {
+    {KOP_Identity, kcc_rule_same},     {KOP_Dropout, kcc_rule_same},
+    {KOP_Cast, kcc_rule_same},         {KOP_Expand, kcc_rule_same},
+    {KOP_Tile, kcc_rule_same},         {KOP_Reshape, kcc_rule_reshape},
+    {KOP_Flatten, kcc_rule_reshape},   {KOP_Squeeze, kcc_rule_reshape},
+    {KOP_Unsqueeze, kcc_rule_reshape}, {KOP_Transpose, kcc_rule_transpose},
+    {KOP_Slice, kcc_rule_slice},       {KOP_Concat, kcc_rule_concat},
+    {KOP_Add, kcc_rule_neutral},       {KOP_Sub, kcc_rule_neutral},
+    {KOP_Mul, kcc_rule_neutral},       {KOP_Div, kcc_rule_neutral},
+    {KOP_Sum, kcc_rule_many},          {KOP_Max, kcc_rule_many},
+    {KOP_Min, kcc_rule_many},          {KOP_Mul, kcc_rule_hard_swish},
+    {KOP_Div, kcc_rule_hard_swish},    {KOP_Mul, kcc_rule_gelu},
+    {KOP_Pad, kcc_rule_pad},           {KOP_ReduceMean, kcc_rule_reduce},
+    {KOP_ReduceMax, kcc_rule_reduce},  {KOP_AveragePool, kcc_rule_pool},
+    {KOP_MaxPool, kcc_rule_pool},
+};
+
+/* Rules of each operator, first to last. */
+typedef struct rule_index {
+    uint8_t first[KOP_COUNT], next[sizeof rules / sizeof *rules]; /* 1 + index, 0: none */
+} rule_index;
+
+static rule_index index_rules(void)
+{
+    rule_index x = {0};
+    for (size_t i = sizeof rules / sizeof *rules; i-- > 0;) {
+        x.next[i] = x.first[rules[i].op];
+        x.first[rules[i].op] = (uint8_t)(i + 1);
+    }
+    return x;
+}
+
+static kaena_status sweep(kgr_graph *g, const rule_index *x, bool *changed, kaena_err *err)
+{
+    for (kgr_node *n = g->first, *next; n; n = next) {
+        next = n->next;
+        bool done = false;
+        if (!kcc_known(n->out[0]))
+            continue;
+        for (uint32_t r = x->first[n->op]; r && !done; r = x->next[r - 1])
+            KAENA_TRY(rules[r - 1].apply(g, n, &done, err));
+        *changed |= done;
+    }
+    (void)kgr_remove_dead(g);
+    return KAENA_OK;
+}
+
+/* A model may hand on a constant as an output; the plan wants somebody to write it. */
+static kaena_status copy_constant_outputs(kgr_graph *g, kaena_err *err)
+{
+    for (uint32_t i = 0; i < g->n_outputs; i++) {
+        kgr_value *v = g->outputs[i];
+        if (!v->t.data)
+            continue;
+        /* Nodes go on reading the constant, under another name. */
+        kgr_value *c = kgr_const_add(g, v->name, v->t.dtype, &v->t.shape, v->t.data);
+        kgr_node *n = c ? kgr_node_add(g, NULL, KOP_Identity, NULL, NULL, &c, 1, NULL, 1) : NULL;
+        if (!n)
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for output '%s'", v->name);
+        KAENA_TRY(kgr_infer_node(n, err));
+        while (v->first_use)
+            kgr_node_set_input(v->first_use->node, v->first_use->slot, c);
+        kgr_replace_uses(g, v, n->out[0]);
+    }
+    return KAENA_OK;
+}
+
+kaena_status kcc_pass_simplify(kgr_graph *g, const kcc_options *opt, kaena_err *err)
+{
+    (void)opt;
+    const rule_index x = index_rules();
+    bool changed = true;
+    /* Every rule leaves fewer or simpler nodes; chains collapse in one sweep, since operands come
+     * first. The bound only keeps two rules that undo each other from going on forever. */
+    for (int i = 0; i < 32 && changed; i++) {
+        changed = false;
+        KAENA_TRY(sweep(g, &x, &changed, err));
+    }
+    return copy_constant_outputs(g, err);
+}

@@ -1,0 +1,32 @@
+/* The rules of the simplify pass, by what they look at. Private to this folder. */
+#ifndef KCC_SIMPLIFY_H
+#define KCC_SIMPLIFY_H
+
+#include "pass_util.h"
+
+/* One rule: sees a node of its operator, rewrites around it or leaves it; sets |changed| when it
+ * did, and then may have removed |n| (no other node that stands behind it). */
+typedef kaena_status (*kcc_rule_fn)(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_shape.c: nodes that move elements about, or do not even that. */
+kaena_status kcc_rule_same(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_reshape(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_transpose(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_slice(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_concat(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_math.c: arithmetic with neutral elements, sums, means, hard-swish. */
+kaena_status kcc_rule_neutral(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_many(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_hard_swish(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_gelu(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_window.c: padding into windows, global pooling. */
+kaena_status kcc_rule_pad(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_reduce(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_pool(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* Fixed by the pads attribute, 0 where absent: |n| is a Conv or a pooling of known input. */
+kaena_status kcc_fix_pads(kgr_graph *g, kgr_node *n, kop_window *out, kaena_err *err);
+
+#endif
