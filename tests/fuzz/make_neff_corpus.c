@@ -1,0 +1,98 @@
+/* Writes small NEFFs as first inputs of the NEFF fuzz target: make_neff_corpus DIRECTORY */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kneff.h"
+
+static const int64_t dims[] = {1, 8};
+
+static void save(kneff *k, const char *dir, const char *name)
+{
+    char path[4096];
+    kaena_err err;
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (neff_write(path, &k->content, &err) != KAENA_OK) {
+        (void)fprintf(stderr, "%s\n", err.what);
+        exit(1);
+    }
+    kneff_fini(k);
+}
+
+/* One TPB: every engine once, a loop, a matrix product. */
+static void one_tpb(const char *dir)
+{
+    static const char *const text[] = {
+        "COPY src=IO0+0:f32[1,1,1,8]<0,0,0,4> dst=SB+0:bf16[1,1,1,8]<0,0,0,2>\n"
+        "LDW weights=WEIGHTS+0:bf16[1,1,4,32]<0,0,64,2> k=8\n"
+        "MATMUL moving=SB+0:bf16[1,1,1,8]<0,0,0,2> psum_row=0\n"
+        "ACT src=PSUM+0:f32[1,1,1,8]<0,0,256,4> dst=SB+64:f32[1,1,1,8]<0,0,0,4> scale_all=1 "
+        "func=SIGMOID\n"
+        "LOOP count=3\n"
+        "TT a=SB+64:f32[1,1,1,8]<0,0,0,4> b=SB+64:f32[1,1,1,8]<0,0,0,4> "
+        "dst=SB+128:f32[1,1,1,8]<0,0,0,4>{32} op=MUL\n"
+        "END\n"
+        "SOFTMAX src=SB+128:f32[1,1,3,8]<0,0,32,4> dst=SB+128:f32[1,1,3,8]<0,0,32,4>\n"
+        "REDUCE src=SB+128:f32[1,1,3,8]<0,0,32,4> dst=SB+256:f32[1,1,1,8]<0,0,0,4> axes=0x4 "
+        "scale=0.5\n"
+        "LRN src=SB+256:f32[1,1,1,8]<0,0,0,4> dst=SB+288:f32[1,1,1,8]<0,0,0,4> size=3 alpha=0.1 "
+        "beta=0.75 bias=1\n"
+        "WINDOW src=SB+288:f32[1,2,2,2]<0,16,8,4> dst=SB+320:f32[1,2,2,2]<0,16,8,4> kernel_h=3 "
+        "kernel_w=3 stride_h=1 stride_w=1 dilation_h=1 dilation_w=1 y0=-1 x0=-1\n"
+        "COPY src=SB+320:f32[1,1,1,8]<0,0,0,4> dst=IO1+0:f32[1,1,1,8]<0,0,0,4>\n"
+        "HALT\n"};
+    static const uint16_t weights[128] = {0x3f80, 0x4000, 0xbf80, 0x3f00};
+    kneff k;
+    kneff_init(&k, 1, text);
+    uint32_t in = kneff_value(&k, "in", KAENA_F32, 2, dims);
+    uint32_t out = kneff_value(&k, "out", KAENA_F32, 2, dims);
+    kneff_input(&k, in);
+    kneff_output(&k, out);
+    kneff_device(&k, 0, 2, (uint32_t[]){in, out}, 2);
+    kneff_weights(&k, weights, sizeof weights);
+    k.meta.sb_bytes = 4096;
+    save(&k, dir, "one_tpb");
+}
+
+/* Two TPBs with semaphores and SCRATCH, then a host step, then the device again with a gather. */
+static void two_tpbs(const char *dir)
+{
+    static const char *const text[] = {
+        "LOOP count=2\nCOPY src=IO0+0:f32[1,1,1,8]<0,0,0,4> "
+        "dst=SCRATCH+0:f32[1,1,1,8]<0,0,0,4>{32}\n"
+        "SIGNAL mask=0x2 sem=1 amount=1\nEND\nHALT\n"
+        "GATHER table=WEIGHTS+0:f32[1,4,1,2]<0,8,0,4> index=IO0+0:i64[1,1,1,2]<0,0,0,8> "
+        "dst=IO1+0:f32[1,2,1,2]<0,8,0,4> bound=4\nHALT\n",
+        "WAIT sem=1 value=2\nCOPY src=SCRATCH+32:f32[1,1,1,8]<0,0,0,4> "
+        "dst=IO1+0:f32[1,1,1,8]<0,0,0,4>\nHALT\nHALT\n"};
+    static const float weights[16] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const int64_t two[] = {2}, four[] = {4};
+    kneff k;
+    kneff_init(&k, 2, text);
+    uint32_t in = kneff_value(&k, "in", KAENA_F32, 2, dims);
+    uint32_t mid = kneff_value(&k, "mid", KAENA_F32, 2, dims);
+    uint32_t index = kneff_value(&k, "index", KAENA_I64, 1, two);
+    uint32_t out = kneff_value(&k, "out", KAENA_F32, 1, four);
+    kneff_input(&k, in);
+    kneff_output(&k, out);
+    kneff_device(&k, 0, 2, (uint32_t[]){in, mid}, 2);
+    kneff_host(&k, "graph \"h\" { input %mid: float32[1,8] %s: int64[2] = Shape(%mid) output %s }",
+               1, &mid, 1, &index);
+    kneff_device(&k, 5, 2, (uint32_t[]){index, out}, 2);
+    k.steps[2]->device->entries[1] = 3;
+    kneff_weights(&k, weights, sizeof weights);
+    k.meta.sb_bytes = 0;
+    k.meta.scratch_bytes = 64;
+    save(&k, dir, "two_tpbs");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: make_neff_corpus DIRECTORY\n");
+        return 2;
+    }
+    one_tpb(argv[1]);
+    two_tpbs(argv[1]);
+    return 0;
+}
