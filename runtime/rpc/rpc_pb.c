@@ -2,6 +2,7 @@
 
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "utf8.h"
@@ -113,6 +114,34 @@ kaena_status krpc_pb_parse(grpc_byte_buffer *message, const ProtobufCMessageDesc
                    ? KAENA_FAIL(err, RESOURCE_EXHAUSTED, "request: too many parts")
                    : KAENA_FAIL(err, INVALID_ARGUMENT, "request: not a %s", type->name);
     *out = m;
+    return KAENA_OK;
+}
+
+kaena_status krpc_message_of(grpc_byte_buffer *message, krpc_piece *pieces, size_t max,
+                             krpc_message *out, krpc_piece **to_free, kaena_err *err)
+{
+    grpc_byte_buffer_reader reader;
+    krpc_piece *list = pieces, *made = NULL;
+    size_t n = 0;
+    for (int pass = 0; pass < 2; pass++) { /* the first only counts what does not fit */
+        grpc_slice *slice;
+        n = 0;
+        if (!grpc_byte_buffer_reader_init(&reader, message))
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "request: damaged compression");
+        for (; grpc_byte_buffer_reader_peek(&reader, &slice); n++)
+            if (n < max)
+                list[n] = (krpc_piece){GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice)};
+        grpc_byte_buffer_reader_destroy(&reader);
+        if (n <= max)
+            break;
+        made = calloc(n, sizeof *made);
+        if (!made)
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "request: out of memory");
+        list = made;
+        max = n;
+    }
+    *out = (krpc_message){.pieces = list, .n_pieces = n};
+    *to_free = made;
     return KAENA_OK;
 }
 

@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "err.h"
+#include "tensor_wire.h"
 
 /* Bounds what parsing one small request may hold; a message of empty map entries grows about
  * sixtyfold. */
@@ -19,6 +20,11 @@
 kaena_status krpc_pb_parse(grpc_byte_buffer *message, const ProtobufCMessageDescriptor *type,
                            kaena_arena *arena, ProtobufCMessage **out,
                            kaena_err *err) KAENA_CHECKED;
+
+/* The pieces of |message|, for tensor_wire.h: valid while it lives. |pieces| has room for |max|; a
+ * message of more gets a list from malloc, in |*to_free|. RESOURCE_EXHAUSTED: out of memory. */
+kaena_status krpc_message_of(grpc_byte_buffer *message, krpc_piece *pieces, size_t max,
+                             krpc_message *out, krpc_piece **to_free, kaena_err *err) KAENA_CHECKED;
 
 /* A byte buffer with one slice; the caller's. */
 grpc_byte_buffer *krpc_pb_pack(const ProtobufCMessage *message);

@@ -58,7 +58,7 @@ class Daemon:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="kaena-"))
         self.socket = f"unix:{self.dir}/krtd.sock"
         self.tcp = f"127.0.0.1:{free_port()}"
-        self.env = dict(os.environ, XDG_RUNTIME_DIR=str(self.dir), KAENA_KRTD_ADDRESS=self.socket)
+        self.env = dict(os.environ, KAENA_RUNDIR=str(self.dir), KAENA_KRTD_ADDRESS=self.socket)
         self.process = subprocess.Popen([KRTD, "--listen", self.socket, "--listen", self.tcp, *self.options],
                                         env=self.env)
         until = time.monotonic() + START_SECONDS

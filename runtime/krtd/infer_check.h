@@ -1,0 +1,23 @@
+/* Does a request fit its model? Pure. */
+#ifndef INFER_CHECK_H
+#define INFER_CHECK_H
+
+#include "krt_backend.h"
+#include "tensor_wire.h"
+
+/* What a request chose, in the model's order. */
+typedef struct krt_selection {
+    krpc_range *inputs; /* [n_in] of the model: where the data lies */
+    uint32_t *outputs;  /* indices of the model's outputs, in the order of the answer */
+    size_t n_outputs;
+    size_t input_bytes;
+} krt_selection;
+
+/* INVALID_ARGUMENT (reason BAD_TENSOR): one message that names the tensor, what was expected and
+ * what came; the hint lists the model's tensors. RESOURCE_EXHAUSTED: out of memory. */
+kaena_status krt_select(const char *model, const krt_image_info *info, const krpc_message *message,
+                        const krpc_infer_request *wire, krt_selection *out,
+                        kaena_err *err) KAENA_CHECKED;
+void krt_selection_fini(krt_selection *s);
+
+#endif

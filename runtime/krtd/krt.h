@@ -1,0 +1,87 @@
+/* The daemon's own state, shared by its services. */
+#ifndef KRT_H
+#define KRT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "kaena/v1/runtime.pb-c.h"
+#include "krt_backend.h"
+#include "krt_config.h"
+#include "krt_jobs.h"
+#include "rpc.h"
+
+typedef struct krt_model krt_model;
+
+typedef struct krt_daemon {
+    const krt_daemon_config *config;
+    const char (*chips)[KRT_PCI_TEXT]; /* of the host */
+    const krt_backend *backend;
+    void *devices; /* the backend's */
+    krpc_server *server;
+    krt_jobs *loaders;  /* read, verify, place, unload: seconds */
+    krt_jobs *starters; /* copy large inputs: milliseconds */
+    int model_dir_fd;   /* -1 = no loads by path */
+    char *model_dir;    /* resolved, or NULL */
+
+    pthread_mutex_t lock; /* of the next four */
+    krt_model *models;
+    size_t n_models;
+    size_t n_loads; /* in progress */
+    uint64_t next_id;
+
+    _Atomic bool draining;
+    _Atomic size_t accepted; /* inferences, loads and unloads that are owed an answer */
+    uv_async_t *idle;        /* told when |accepted| gets 0 while draining */
+} krt_daemon;
+
+/* Enters work that must be answered before the daemon ends; false, with |err| saying so, while it
+ * drains. Thread: any. */
+bool krt_accept(krt_daemon *d, kaena_err *err);
+void krt_release(krt_daemon *d);
+
+/* The methods of kaena.v1.Runtime; handlers' user is the krt_daemon. */
+extern const krpc_method krt_methods[];
+extern const size_t krt_n_methods;
+
+krpc_handler krt_list_devices; /* service_devices.c */
+krpc_handler krt_load;         /* service_load.c */
+krpc_handler krt_unload;       /* service_models.c */
+krpc_handler krt_list_models;
+krpc_handler krt_get_model;
+krpc_handler krt_infer; /* service_infer.c */
+
+/* Parses the request of |call| as |type| into |arena| (to be finished by the caller); NULL: the
+ * call has been answered. */
+ProtobufCMessage *krt_request(krpc_call *call, const ProtobufCMessageDescriptor *type,
+                              kaena_arena *arena);
+
+/* CLOCK_MONOTONIC. */
+uint64_t krt_now_ns(void);
+
+typedef Kaena__V1__ErrorDetail__Reason krt_reason;
+#define KRT_REASON(name) KAENA__V1__ERROR_DETAIL__REASON__##name
+
+/* Fails with a reason: `return KRT_FAIL(err, NOT_FOUND, MODEL_UNLOADED, "...", ...);` */
+#define KRT_FAIL(err, code, why, ...)                                                              \
+    krt_fail_set((err), KRT_REASON(why), KAENA_FAIL((err), code, __VA_ARGS__))
+
+static inline kaena_status krt_fail_set(kaena_err *err, krt_reason reason, kaena_status st)
+{
+    if (err)
+        err->reason = (int32_t)reason;
+    return st;
+}
+
+/* Gives |err| a reason where whoever failed gave none. */
+static inline void krt_reason_default(kaena_err *err, krt_reason reason)
+{
+    if (err->reason == 0)
+        err->reason = (int32_t)reason;
+}
+
+/* The daemon as a program: argv in, exit status out. */
+int krt_main(int argc, char **argv, const krt_backend *backend);
+
+#endif

@@ -1,0 +1,86 @@
+/* What the daemon asks of the devices. backend_device.c answers with runtime/device; tests run the
+ * daemon over models of their own. */
+#ifndef KRT_BACKEND_H
+#define KRT_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dtype.h"
+#include "err.h"
+#include "shape.h"
+
+/* One model: opened (verified, described), then perhaps loaded (holds TPBs and memory). */
+typedef struct krt_image krt_image;
+
+typedef struct krt_tensor {
+    const char *name;
+    kaena_dtype dtype;
+    kaena_shape shape; /* known */
+    size_t bytes;
+} krt_tensor;
+
+typedef struct krt_place {
+    uint32_t chip, tpb;
+} krt_place;
+
+/* Borrowed from the image. */
+typedef struct krt_image_info {
+    const char *model_name; /* may be "" */
+    const char *digest;     /* hexadecimal */
+    const char *compiler;
+    const krt_tensor *in, *out;
+    size_t n_in, n_out;
+    double estimated_latency_us;
+    bool device_only; /* no host step */
+    uint32_t contexts;
+    /* Once loaded: */
+    uint64_t dram_bytes;
+    const krt_place *places;
+    size_t n_places;
+} krt_image_info;
+
+/* One inference. The buffers are the caller's until |done| has been called. */
+typedef struct krt_exec krt_exec;
+struct krt_exec {
+    const void *const *in; /* n_in, row-major */
+    void *const *out;      /* n_out; NULL: not wanted */
+    /* Once, on any thread, perhaps before the start returns. OK; DATA_LOSS: the model's weights are
+     * damaged; others: of this request. The context is free again. */
+    void (*done)(krt_exec *exec, kaena_status status, const kaena_err *err);
+    uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set before |done| */
+    _Alignas(16) unsigned char of_backend[128];
+};
+
+typedef struct krt_chip_info {
+    uint64_t dram_bytes, dram_used;
+} krt_chip_info;
+
+typedef struct krt_backend {
+    kaena_status (*create)(uint32_t n_chips, uint32_t n_threads, void **out, kaena_err *err);
+    void (*destroy)(void *self);
+    uint32_t tpbs_per_chip;
+    krt_chip_info (*chip)(void *self, uint32_t chip);
+
+    /* Reads and verifies; blocks. |fd| stays the caller's. */
+    kaena_status (*open)(void *self, int fd, const char *label, krt_image **out, kaena_err *err);
+    /* Unloads, closes. No request is in flight. */
+    void (*close)(krt_image *image);
+    /* Places it; blocks. */
+    kaena_status (*load)(krt_image *image, const char *name, kaena_err *err);
+    krt_image_info (*info)(const krt_image *image);
+    /* Reads all of the file and compares checksums; blocks. DATA_LOSS. */
+    kaena_status (*verify)(krt_image *image, kaena_err *err);
+
+    /* Starts |exec| where a context is free, on a worker, or (run) on this thread. */
+    bool (*submit)(krt_image *image, krt_exec *exec);
+    bool (*run)(krt_image *image, krt_exec *exec);
+    /* None of the model's TPBs works. */
+    bool (*idle)(const krt_image *image);
+} krt_backend;
+
+/* Emulated Inferentia (runtime/device). */
+extern const krt_backend krt_device_backend;
+
+#endif

@@ -1,0 +1,27 @@
+/* What the daemon asks of the host it runs on: run directory, device locks, processors, systemd. */
+#ifndef KRT_HOST_H
+#define KRT_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+/* The directory of sockets and locks: KAENA_RUNDIR, else /run/kaena where it can be written, else
+ * $XDG_RUNTIME_DIR/kaena; made when absent. FAILED_PRECONDITION: none of them. */
+kaena_status krt_rundir(char *out, size_t size, kaena_err *err) KAENA_CHECKED;
+
+/* Takes |rundir|/devices/|pci|.lock for this process: |*fd_out| holds it until closed.
+ * FAILED_PRECONDITION: another daemon has it; the message names the device. */
+kaena_status krt_device_lock(const char *rundir, const char *pci, int *fd_out,
+                             kaena_err *err) KAENA_CHECKED;
+
+/* Processors that this process may use: its CPU set, and the CPU quota of its control groups (v1
+ * and v2, rounded up), at least 1. |root| is "" but in tests: it stands before /proc and the mount
+ * points. */
+uint32_t krt_cpus(const char *root);
+
+/* Tells systemd, when it has asked to be told ("READY=1"). */
+void krt_notify(const char *state);
+
+#endif

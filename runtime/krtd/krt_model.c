@@ -1,0 +1,412 @@
+#include "krt_model.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checked.h"
+#include "log.h"
+#include "rpc_pb.h"
+
+#define MODEL_NAME_MAX 128
+#define TENSOR_ALIGN 64
+
+#define LOADING KAENA__V1__MODEL_STATE__LOADING
+#define READY KAENA__V1__MODEL_STATE__READY
+#define UNLOADING KAENA__V1__MODEL_STATE__UNLOADING
+#define FAILED KAENA__V1__MODEL_STATE__FAILED
+#define BIT(state) (1u << (state))
+
+/* Row: a state; column: where it may go. */
+static const unsigned allowed[] = {
+    [LOADING] = BIT(READY),
+    [READY] = BIT(UNLOADING) | BIT(FAILED),
+    [UNLOADING] = 0,
+    [FAILED] = BIT(UNLOADING),
+};
+
+/* Moves |m|, with its lock held; false when there is no such edge. */
+static bool move(krt_model *m, Kaena__V1__ModelState to)
+{
+    if (!(allowed[m->state] & BIT(to)))
+        return false;
+    kaena_log(KAENA_LOG_DEBUG, "model '%s' (%" PRIu64 "): %s -> %s", m->name, m->id,
+              kaena__v1__model_state__descriptor.values[m->state].name,
+              kaena__v1__model_state__descriptor.values[to].name);
+    m->state = to;
+    return true;
+}
+
+static void set_health(krt_model *m, bool serving)
+{
+    char service[MODEL_NAME_MAX + 8];
+    (void)snprintf(service, sizeof service, "model/%s", m->name);
+    krpc_health_set(m->daemon->server, service, serving && !atomic_load(&m->daemon->draining));
+}
+
+static void remove_health(krt_model *m)
+{
+    char service[MODEL_NAME_MAX + 8];
+    (void)snprintf(service, sizeof service, "model/%s", m->name);
+    krpc_health_remove(m->daemon->server, service);
+}
+
+void krt_model_ref(krt_model *m)
+{
+    (void)atomic_fetch_add(&m->refs, 1);
+}
+
+krt_model *krt_model_unref(krt_model *m)
+{
+    if (!m || atomic_fetch_sub(&m->refs, 1) != 1)
+        return NULL;
+    (void)krt_pool_destroy(m->in_pool);
+    (void)krt_pool_destroy(m->out_pool);
+    (void)pthread_mutex_destroy(&m->lock);
+    free(m->in_offset);
+    free(m->out_offset);
+    free(m->waiters);
+    free(m->name);
+    free(m);
+    return NULL;
+}
+
+static krt_model **find_name(krt_daemon *d, const char *name)
+{
+    krt_model **at = &d->models;
+    while (*at && strcmp((*at)->name, name) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+/* Names show up in health services, messages and file names of reports. */
+static kaena_status check_name(const char *name, kaena_err *err)
+{
+    size_t n = strlen(name);
+    bool ok = n > 0 && n <= MODEL_NAME_MAX;
+    for (size_t i = 0; i < n && ok; i++)
+        ok = isalnum((unsigned char)name[i]) || strchr("._-/:@+", name[i]);
+    if (ok)
+        return KAENA_OK;
+    kaena_status st = KAENA_FAIL(err, INVALID_ARGUMENT,
+                                 "model name '%.160s': must be 1 to %d of [A-Za-z0-9._-/:@+]", name,
+                                 MODEL_NAME_MAX);
+    kaena_err_hint(err, "give the model another name when you load it");
+    return st;
+}
+
+kaena_status krt_model_reserve(krt_daemon *d, const char *name, krt_model **out, kaena_err *err)
+{
+    KAENA_TRY(check_name(name, err));
+    krt_model *m = calloc(1, sizeof *m);
+    if (m)
+        m->name = strdup(name);
+    if (!m || !m->name) {
+        free(m);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    }
+    m->daemon = d;
+    m->state = LOADING;
+    m->refs = 2; /* the list's and the caller's */
+    (void)pthread_mutex_init(&m->lock, NULL);
+    kaena_status st = KAENA_OK;
+    (void)pthread_mutex_lock(&d->lock);
+    krt_model **at = find_name(d, name);
+    if (*at) {
+        st = KAENA_FAIL(err, ALREADY_EXISTS, "a model '%s' is loaded already", name);
+        kaena_err_hint(err, "unload it first, or load this one under another name");
+    } else if (d->n_models >= d->config->limits.models) {
+        st = KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
+                      "%zu models are loaded, the limit of this daemon is %" PRIu64, d->n_models,
+                      d->config->limits.models);
+        err->needed = d->n_models + 1;
+        err->available = d->config->limits.models;
+        kaena_err_hint(err, "unload one, or raise limits.models");
+    } else {
+        m->id = ++d->next_id;
+        *at = m;
+        d->n_models++;
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+    if (st != KAENA_OK) {
+        m->refs = 1;
+        (void)krt_model_unref(m);
+        return st;
+    }
+    *out = m;
+    return KAENA_OK;
+}
+
+static void leave_list(krt_model *m)
+{
+    krt_daemon *d = m->daemon;
+    (void)pthread_mutex_lock(&d->lock);
+    krt_model **at = find_name(d, m->name);
+    if (*at == m) {
+        *at = m->next;
+        d->n_models--;
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+    (void)krt_model_unref(m);
+}
+
+void krt_model_abandon(krt_model *m)
+{
+    leave_list(m);
+}
+
+/* Places |n| tensors in one buffer; false on overflow. */
+static bool lay_out(const krt_tensor *t, size_t n, size_t **offsets, size_t *size)
+{
+    uint64_t at = 0;
+    *offsets = calloc(n ? n : 1, sizeof **offsets);
+    for (size_t i = 0; i < n && *offsets; i++) {
+        (*offsets)[i] = (size_t)at;
+        if (t[i].bytes > SIZE_MAX / 4 ||
+            !kaena_add_u64(at, kaena_align_up(t[i].bytes, TENSOR_ALIGN), &at) || at > SIZE_MAX / 2)
+            return false;
+    }
+    *size = (size_t)at;
+    return *offsets != NULL;
+}
+
+static void check_all_bytes(krt_job *job)
+{
+    krt_model *m = (krt_model *)((char *)job - offsetof(krt_model, check_job));
+    kaena_err err;
+    kaena_err_init(&err);
+    kaena_status st = m->daemon->backend->verify(m->image, &err);
+    if (st != KAENA_OK)
+        krt_model_damaged(m, err.what);
+    (void)pthread_mutex_lock(&m->lock);
+    m->holds--;
+    krt_model_settle(m);
+    (void)pthread_mutex_unlock(&m->lock);
+    (void)krt_model_unref(m);
+}
+
+kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_depth, kaena_err *err)
+{
+    krt_image_info info = m->daemon->backend->info(image);
+    size_t in_size, out_size;
+    if (!lay_out(info.in, info.n_in, &m->in_offset, &in_size) ||
+        !lay_out(info.out, info.n_out, &m->out_offset, &out_size))
+        return KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
+                        "its tensors need more memory than there is");
+    m->in_pool = krt_pool_create(in_size, info.contexts);
+    /* Outputs are held until they are sent: as many again as run. */
+    m->out_pool = krt_pool_create(out_size, (size_t)info.contexts * 2);
+    /* The first of each is made now, so that the first request finds it. */
+    krt_block *in = m->in_pool ? krt_pool_get(m->in_pool) : NULL;
+    krt_block *out = m->out_pool ? krt_pool_get(m->out_pool) : NULL;
+    bool ok = in && out;
+    krt_block_unref(in);
+    krt_block_unref(out);
+    if (!ok)
+        return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY,
+                        "no memory for its inputs and outputs (%zu + %zu bytes)", in_size,
+                        out_size);
+    (void)pthread_mutex_lock(&m->lock);
+    m->image = image;
+    m->info = info;
+    krt_queue_init(&m->queue, queue_depth, info.contexts ? info.contexts : 1);
+    (void)move(m, READY);
+    m->holds = 1;
+    krt_model_ref(m);
+    m->check_job.run = check_all_bytes;
+    set_health(m, true);
+    (void)pthread_mutex_unlock(&m->lock);
+    krt_jobs_post(m->daemon->loaders, &m->check_job);
+    return KAENA_OK;
+}
+
+void krt_model_damaged(krt_model *m, const char *what)
+{
+    krt_actions actions = {0};
+    (void)pthread_mutex_lock(&m->lock);
+    bool moved = move(m, FAILED);
+    if (moved) {
+        (void)snprintf(m->damage, sizeof m->damage, "%s", what);
+        krt_event close = {.kind = KRT_CLOSE};
+        krt_queue_step(&m->queue, &close, &actions);
+        for (const krt_item *i = actions.aborted; i; i = i->next)
+            m->failures++;
+        set_health(m, false);
+    }
+    (void)pthread_mutex_unlock(&m->lock);
+    if (!moved)
+        return;
+    kaena_log(KAENA_LOG_ERROR, "model '%s' failed: %s", m->name, what);
+    kaena_err err;
+    (void)KRT_FAIL(&err, DATA_LOSS, EXECUTION_FAILED, "model '%s': %s", m->name, what);
+    kaena_err_hint(&err, "unload it, restore its file, and load it again");
+    krt_infer_fail_items(actions.aborted, &err);
+}
+
+/* The last step of an unload, on a loader. */
+static void give_back(krt_job *job)
+{
+    krt_model *m = (krt_model *)((char *)job - offsetof(krt_model, unload_job));
+    krt_daemon *d = m->daemon;
+    (void)pthread_mutex_lock(&m->lock); /* whoever describes the model looks at |image| under it */
+    krt_image *image = m->image;
+    m->image = NULL;
+    (void)pthread_mutex_unlock(&m->lock);
+    d->backend->close(image);
+    kaena_log(KAENA_LOG_INFO, "model '%s' unloaded", m->name);
+    remove_health(m);
+    Kaena__V1__UnloadResponse empty = KAENA__V1__UNLOAD_RESPONSE__INIT;
+    krt_model_ref(m);
+    leave_list(m);
+    /* No more waiters come: the model cannot be found any more, and krt_model_unload of one that
+     * had found it takes the lock and sees |image|. */
+    (void)pthread_mutex_lock(&m->lock);
+    krpc_call **waiters = m->waiters;
+    size_t n = m->n_waiters;
+    m->waiters = NULL;
+    m->n_waiters = 0;
+    (void)pthread_mutex_unlock(&m->lock);
+    for (size_t i = 0; i < n; i++) {
+        krpc_reply(waiters[i], krpc_pb_pack(&empty.base));
+        krt_release(d);
+    }
+    free(waiters);
+    (void)krt_model_unref(m);
+}
+
+void krt_model_settle(krt_model *m)
+{
+    if (m->state != UNLOADING || m->queue.n_running || m->holds || m->unload_job.run)
+        return;
+    m->unload_job.run = give_back;
+    krt_jobs_post(m->daemon->loaders, &m->unload_job);
+}
+
+void krt_model_unload(krt_model *m, krpc_call *call)
+{
+    krt_actions actions = {0};
+    kaena_err err;
+    kaena_status st = KAENA_OK;
+    (void)pthread_mutex_lock(&m->lock);
+    krpc_call **grown = realloc(m->waiters, (m->n_waiters + 1) * sizeof *grown);
+    if (grown)
+        m->waiters = grown;
+    if (!grown)
+        st = KAENA_FAIL(&err, RESOURCE_EXHAUSTED, "out of memory");
+    else if (m->state == LOADING)
+        st = KAENA_FAIL(&err, FAILED_PRECONDITION, "model '%s' is still being loaded", m->name);
+    else if (!m->image)
+        st = KAENA_FAIL(&err, NOT_FOUND, "no model '%s': it has just been unloaded", m->name);
+    else
+        m->waiters[m->n_waiters++] = call;
+    if (st == KAENA_OK && move(m, UNLOADING)) {
+        set_health(m, false);
+        krt_event close = {.kind = KRT_CLOSE};
+        krt_queue_step(&m->queue, &close, &actions);
+        for (const krt_item *i = actions.aborted; i; i = i->next)
+            m->failures++;
+        krt_model_settle(m);
+    }
+    (void)pthread_mutex_unlock(&m->lock);
+    if (st != KAENA_OK) {
+        krpc_fail(call, &err);
+        krt_release(m->daemon);
+        return;
+    }
+    (void)KRT_FAIL(&err, ABORTED, MODEL_UNLOADED,
+                   "model '%s' was unloaded while the request waited", m->name);
+    kaena_err_hint(&err, "it has not run; send it to another replica");
+    krt_infer_fail_items(actions.aborted, &err);
+}
+
+krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err)
+{
+    char known[300] = "";
+    (void)pthread_mutex_lock(&d->lock);
+    krt_model *m = *find_name(d, name);
+    if (m)
+        krt_model_ref(m);
+    for (const krt_model *k = m ? NULL : d->models; k; k = k->next) {
+        size_t at = strlen(known);
+        if (at > 200) {
+            (void)snprintf(known + at, sizeof known - at, ", ...");
+            break;
+        }
+        (void)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "", k->name);
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+    if (!m)
+        (void)KAENA_FAIL(err, NOT_FOUND,
+                         *known ? "no model '%.100s'; loaded: %s"
+                                : "no model '%.100s'; none is loaded",
+                         name, known);
+    return m;
+}
+
+void krt_models_clear(krt_daemon *d)
+{
+    while (d->models) {
+        krt_model *m = d->models;
+        if (m->image)
+            d->backend->close(m->image);
+        m->image = NULL;
+        leave_list(m);
+    }
+}
+
+static Kaena__V1__TensorSpec **describe_tensors(const krt_tensor *t, size_t n, kaena_arena *arena)
+{
+    Kaena__V1__TensorSpec **list = KAENA_NEW_N(arena, Kaena__V1__TensorSpec *, n);
+    for (size_t i = 0; i < n; i++) {
+        list[i] = KAENA_NEW(arena, Kaena__V1__TensorSpec);
+        kaena__v1__tensor_spec__init(list[i]);
+        list[i]->name = (char *)(uintptr_t)t[i].name;
+        list[i]->dtype = (Kaena__V1__DataType)t[i].dtype;
+        list[i]->n_shape = (size_t)t[i].shape.rank;
+        list[i]->shape = kaena_arena_memdup(arena, t[i].shape.dim,
+                                            (size_t)t[i].shape.rank * sizeof *t[i].shape.dim);
+    }
+    return list;
+}
+
+void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena)
+{
+    kaena__v1__model__init(out);
+    (void)pthread_mutex_lock(&m->lock);
+    out->id = m->id;
+    out->name = m->name;
+    out->state = m->state;
+    out->queued = m->queue.n_queued;
+    out->queue_depth = m->queue.depth;
+    out->inferences = m->inferences;
+    out->failures = m->failures;
+    if (m->image) { /* what the image lends is copied: it may be gone before the answer is packed */
+        const krt_image_info *info = &m->info;
+        out->digest = kaena_arena_strdup(arena, info->digest);
+        out->compiler = kaena_arena_strdup(arena, info->compiler);
+        out->inputs = describe_tensors(info->in, info->n_in, arena);
+        out->n_inputs = info->n_in;
+        out->outputs = describe_tensors(info->out, info->n_out, arena);
+        out->n_outputs = info->n_out;
+        for (size_t i = 0; i < out->n_inputs; i++)
+            out->inputs[i]->name = kaena_arena_strdup(arena, out->inputs[i]->name);
+        for (size_t i = 0; i < out->n_outputs; i++)
+            out->outputs[i]->name = kaena_arena_strdup(arena, out->outputs[i]->name);
+        out->num_tpbs = (uint32_t)info->n_places;
+        out->dram_bytes = info->dram_bytes;
+        out->contexts = info->contexts;
+        out->estimated_latency_us = info->estimated_latency_us;
+        out->tpbs = KAENA_NEW_N(arena, Kaena__V1__TpbPlace *, info->n_places);
+        out->n_tpbs = info->n_places;
+        for (size_t i = 0; i < info->n_places; i++) {
+            out->tpbs[i] = KAENA_NEW(arena, Kaena__V1__TpbPlace);
+            kaena__v1__tpb_place__init(out->tpbs[i]);
+            /* the client counts devices as the configuration does */
+            out->tpbs[i]->device = m->daemon->config->devices[info->places[i].chip];
+            out->tpbs[i]->tpb = info->places[i].tpb;
+        }
+    }
+    (void)pthread_mutex_unlock(&m->lock);
+}

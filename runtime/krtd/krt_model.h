@@ -1,0 +1,77 @@
+/* Model slots: what is loaded under which name, and in which state.
+ *
+ *     (none) --reserve--> LOADING --ready--> READY --unload--> UNLOADING --idle--> (none)
+ *                            |                 |                   ^
+ *                            +--fail--> (none) +--damage--> FAILED-+
+ */
+#ifndef KRT_MODEL_H
+#define KRT_MODEL_H
+
+#include "krt.h"
+#include "krt_pool.h"
+#include "krt_queue.h"
+
+struct krt_model {
+    krt_daemon *daemon;
+    krt_model *next; /* under daemon->lock */
+    _Atomic int refs;
+    uint64_t id;
+    char *name;
+    krt_image *image; /* NULL while LOADING */
+    krt_image_info info;
+    size_t *in_offset, *out_offset; /* of each tensor in a pool's buffer */
+    krt_pool *in_pool, *out_pool;
+
+    pthread_mutex_t lock; /* of all below */
+    Kaena__V1__ModelState state;
+    krt_queue queue;
+    unsigned holds; /* who uses the image besides what runs: a background check */
+    uint64_t inferences, failures;
+    uint64_t run_ns;     /* smoothed execution time, 0 = not known yet */
+    char damage[256];    /* FAILED: what happened */
+    krpc_call **waiters; /* Unload calls, answered when it is gone */
+    size_t n_waiters;
+    krt_job unload_job;
+    krt_job check_job;
+};
+
+/* Reserves |name| (checked here) for a load. ALREADY_EXISTS; RESOURCE_EXHAUSTED (LIMIT);
+ * INVALID_ARGUMENT. The caller gets a reference. */
+kaena_status krt_model_reserve(krt_daemon *d, const char *name, krt_model **out,
+                               kaena_err *err) KAENA_CHECKED;
+
+/* LOADING -> READY with a loaded image, which the model takes; on failure the image is still the
+ * caller's. Health of "model/NAME" becomes SERVING, a background check of the whole file starts. */
+kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_depth,
+                             kaena_err *err) KAENA_CHECKED;
+
+/* LOADING -> gone. */
+void krt_model_abandon(krt_model *m);
+
+/* READY -> FAILED: its data is damaged; what waits is answered, health becomes NOT_SERVING. */
+void krt_model_damaged(krt_model *m, const char *what);
+
+/* READY or FAILED -> UNLOADING; |call| is answered when the model is gone. The caller has the call
+ * counted by krt_accept. */
+void krt_model_unload(krt_model *m, krpc_call *call);
+
+/* A reference to the model of that name, or NULL with NOT_FOUND in |err| naming what is there. */
+krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err);
+void krt_model_ref(krt_model *m);
+krt_model *krt_model_unref(krt_model *m);
+
+/* With m->lock held: may the image be given back now? Posts that job when it may. Call after every
+ * change of what runs or holds. */
+void krt_model_settle(krt_model *m);
+
+/* Unloads everything at the end; nothing runs, no calls are left. */
+void krt_models_clear(krt_daemon *d);
+
+/* Fills |out| for an answer; strings are borrowed from |m|, lists from |arena|. */
+void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena);
+
+/* service_infer.c: answers the requests of a list of the queue with |err|, which they never ran
+ * for. */
+void krt_infer_fail_items(krt_item *items, const kaena_err *err);
+
+#endif

@@ -1,0 +1,82 @@
+/* Runtime.ListDevices, and the method table. */
+#include <stdio.h>
+#include <time.h>
+
+#include "krt_model.h"
+#include "rpc_pb.h"
+
+const krpc_method krt_methods[] = {
+    {"/kaena.v1.Runtime/ListDevices", KRPC_UNARY, krt_list_devices},
+    {"/kaena.v1.Runtime/Load", KRPC_CLIENT_STREAM, krt_load},
+    {"/kaena.v1.Runtime/Unload", KRPC_UNARY, krt_unload},
+    {"/kaena.v1.Runtime/ListModels", KRPC_UNARY, krt_list_models},
+    {"/kaena.v1.Runtime/GetModel", KRPC_UNARY, krt_get_model},
+    {"/kaena.v1.Runtime/Infer", KRPC_UNARY, krt_infer},
+};
+const size_t krt_n_methods = sizeof krt_methods / sizeof *krt_methods;
+
+uint64_t krt_now_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+ProtobufCMessage *krt_request(krpc_call *call, const ProtobufCMessageDescriptor *type,
+                              kaena_arena *arena)
+{
+    ProtobufCMessage *m;
+    kaena_err err;
+    kaena_arena_init(arena, KRPC_PB_QUOTA);
+    if (krpc_pb_parse(krpc_call_request(call), type, arena, &m, &err) == KAENA_OK)
+        return m;
+    kaena_arena_fini(arena);
+    krpc_fail(call, &err);
+    return NULL;
+}
+
+/* Names of the models with a TPB on |chip|; with the daemon's lock held. */
+static void list_models_on(krt_daemon *d, uint32_t chip, Kaena__V1__Device *out, kaena_arena *arena)
+{
+    out->models = KAENA_NEW_N(arena, char *, d->n_models);
+    for (krt_model *m = d->models; m; m = m->next) {
+        (void)pthread_mutex_lock(&m->lock);
+        bool here = false;
+        for (size_t i = 0; m->image && i < m->info.n_places; i++)
+            here = here || m->info.places[i].chip == chip;
+        (void)pthread_mutex_unlock(&m->lock);
+        if (here)
+            out->models[out->n_models++] = kaena_arena_strdup(arena, m->name);
+    }
+}
+
+void krt_list_devices(krpc_call *call, void *user)
+{
+    krt_daemon *d = user;
+    kaena_arena in, arena;
+    if (!krt_request(call, &kaena__v1__list_devices_request__descriptor, &in))
+        return;
+    kaena_arena_fini(&in);
+    kaena_arena_init(&arena, 0);
+    size_t n = d->config->n_devices;
+    Kaena__V1__ListDevicesResponse r = KAENA__V1__LIST_DEVICES_RESPONSE__INIT;
+    r.daemon = (char *)(uintptr_t)d->config->name;
+    r.version = (char *)(uintptr_t)KAENA_VERSION;
+    r.devices = KAENA_NEW_N(&arena, Kaena__V1__Device *, n);
+    r.n_devices = n;
+    (void)pthread_mutex_lock(&d->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        Kaena__V1__Device *v = r.devices[i] = KAENA_NEW(&arena, Kaena__V1__Device);
+        kaena__v1__device__init(v);
+        krt_chip_info chip = d->backend->chip(d->devices, i);
+        v->index = d->config->devices[i];
+        v->pci = (char *)(uintptr_t)d->chips[v->index];
+        v->tpbs = d->backend->tpbs_per_chip;
+        v->dram_bytes = chip.dram_bytes;
+        v->dram_used_bytes = chip.dram_used;
+        list_models_on(d, i, v, &arena);
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+    krpc_reply(call, krpc_pb_pack(&r.base));
+    kaena_arena_fini(&arena);
+}

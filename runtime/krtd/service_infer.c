@@ -1,0 +1,420 @@
+/* Runtime.Infer: parse, check, queue, run, answer.
+ *
+ * A request has two owners: whoever will answer it (the queue, then the execution), and the call's
+ * on_close. Its bytes stay in the slices they came in until a context is free; then they are
+ * copied, once, into a buffer of the model. */
+#include <grpc/byte_buffer.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "infer_check.h"
+#include "krt_model.h"
+#include "rpc_pb.h"
+
+/* A request takes the completion-queue thread only for this long. */
+#define INLINE_NS 50000
+/* Larger inputs are copied by a starter, so that health checks need not wait. */
+#define COPY_HERE_BYTES (256 * 1024)
+/* Answers up to this size go out as one slice; larger ones point into the output buffer. */
+#define FLAT_BYTES 4096
+/* Slices of a request that need no list from malloc. */
+#define REQUEST_PIECES 24
+
+typedef struct request {
+    krt_item item;
+    krt_exec exec;
+    krt_job job;
+    _Atomic int refs;
+    krt_model *m;
+    krpc_call *call;
+    grpc_byte_buffer *bytes;
+    krpc_piece pieces[REQUEST_PIECES];
+    krpc_piece *more_pieces;
+    krpc_message message;
+    uint64_t accepted_ns, copy_ns;
+    krt_block *in, *out;
+    krt_selection selection;
+    const void **in_ptr; /* n_in, n_out: behind this struct */
+    void **out_ptr;
+} request;
+
+static void start(request *r, bool may_run_here);
+
+static request *request_of_item(krt_item *item)
+{
+    return (request *)((char *)item - offsetof(request, item));
+}
+
+static void release_bytes(request *r)
+{
+    grpc_byte_buffer_destroy(r->bytes);
+    r->bytes = NULL;
+    free(r->more_pieces);
+    r->more_pieces = NULL;
+}
+
+static void unref(request *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) != 1)
+        return;
+    release_bytes(r);
+    krt_block_unref(r->in);
+    krt_block_unref(r->out);
+    krt_selection_fini(&r->selection);
+    (void)krt_model_unref(r->m);
+    free(r);
+}
+
+/* ---- answers ---- */
+
+static grpc_byte_buffer *build_answer(request *r)
+{
+    const krt_model *m = r->m;
+    const krt_selection *s = &r->selection;
+    grpc_slice slices[2 * KRPC_MAX_TENSORS + 1];
+    size_t n = 0, total = KRPC_TAIL_MAX;
+    for (size_t i = 0; i < s->n_outputs; i++) {
+        const krt_tensor *t = &m->info.out[s->outputs[i]];
+        total += krpc_output_head_size(t->name, t->dtype, &t->shape, t->bytes) + t->bytes;
+    }
+    bool flat = total <= FLAT_BYTES;
+    uint8_t *to = NULL;
+    if (flat) {
+        slices[n++] = grpc_slice_malloc(total);
+        to = GRPC_SLICE_START_PTR(slices[0]);
+    }
+    for (size_t i = 0; i < s->n_outputs; i++) {
+        const krt_tensor *t = &m->info.out[s->outputs[i]];
+        uint8_t *data = r->out->data + m->out_offset[s->outputs[i]];
+        if (!flat) {
+            slices[n] =
+                grpc_slice_malloc(krpc_output_head_size(t->name, t->dtype, &t->shape, t->bytes));
+            to = GRPC_SLICE_START_PTR(slices[n++]);
+        }
+        to = krpc_put_output_head(to, t->name, t->dtype, &t->shape, t->bytes);
+        if (flat) {
+            memcpy(to, data, t->bytes);
+            to += t->bytes;
+        } else if (t->bytes) {
+            krt_block_ref(r->out);
+            slices[n++] = grpc_slice_new_with_user_data(data, t->bytes, krt_block_unref, r->out);
+        }
+    }
+    if (!flat) {
+        slices[n] = grpc_slice_malloc(KRPC_TAIL_MAX);
+        to = GRPC_SLICE_START_PTR(slices[n++]);
+    }
+    const uint8_t *end = krpc_put_infer_tail(to, r->exec.started_ns - r->accepted_ns,
+                                             r->exec.finished_ns - r->exec.started_ns);
+    GRPC_SLICE_SET_LENGTH(slices[n - 1], (size_t)(end - GRPC_SLICE_START_PTR(slices[n - 1])));
+    grpc_byte_buffer *out = grpc_raw_byte_buffer_create(slices, n);
+    for (size_t i = 0; i < n; i++)
+        grpc_slice_unref(slices[i]);
+    return out;
+}
+
+static void fail(request *r, const kaena_err *err)
+{
+    krt_daemon *d = r->m->daemon;
+    krpc_fail(r->call, err);
+    unref(r);
+    krt_release(d);
+}
+
+void krt_infer_fail_items(krt_item *items, const kaena_err *err)
+{
+    for (krt_item *i = items, *next; i; i = next) {
+        next = i->next;
+        fail(request_of_item(i), err);
+    }
+}
+
+static void fail_expired(krt_item *items)
+{
+    for (krt_item *i = items, *next; i; i = next) {
+        next = i->next;
+        request *r = request_of_item(i);
+        kaena_err err;
+        uint64_t now = krt_now_ns();
+        double ms = (double)(now - r->accepted_ns) / 1e6;
+        if (r->item.deadline_ns <= now)
+            (void)KAENA_FAIL(&err, DEADLINE_EXCEEDED,
+                             "model '%s': the deadline passed after %.1f ms in the queue; the "
+                             "request never ran",
+                             r->m->name, ms);
+        else
+            (void)KAENA_FAIL(&err, CANCELLED,
+                             "model '%s': cancelled after %.1f ms in the queue; never ran",
+                             r->m->name, ms);
+        fail(r, &err);
+    }
+}
+
+/* ---- running ---- */
+
+/* Feeds the queue and does what it says, but for a refusal, which is the arrival's. With
+ * |may_run_here| a start may take this thread. */
+static void step(krt_model *m, const krt_event *event, krt_actions *actions, bool may_run_here)
+{
+    (void)pthread_mutex_lock(&m->lock);
+    krt_queue_step(&m->queue, event, actions);
+    for (const krt_item *i = actions->expired; i; i = i->next)
+        m->failures++;
+    may_run_here = may_run_here && m->run_ns && m->run_ns <= INLINE_NS && !m->queue.n_queued &&
+                   m->queue.n_running == 1;
+    krt_model_settle(m);
+    (void)pthread_mutex_unlock(&m->lock);
+    fail_expired(actions->expired);
+    for (krt_item *i = actions->start, *next; i; i = next) {
+        next = i->next;
+        start(request_of_item(i), may_run_here);
+    }
+}
+
+/* |r| has had its context; |err| NULL: it has its outputs. */
+static void finish(request *r, const kaena_err *err)
+{
+    krt_model *m = r->m;
+    krt_daemon *d = m->daemon;
+    if (err && err->code == KAENA_DATA_LOSS)
+        krt_model_damaged(m, err->what);
+    grpc_byte_buffer *answer = err ? NULL : build_answer(r);
+    uint64_t ran = r->exec.finished_ns - r->exec.started_ns + r->copy_ns;
+    (void)pthread_mutex_lock(&m->lock);
+    if (err) {
+        m->failures++;
+    } else {
+        m->inferences++;
+        m->run_ns = m->run_ns ? (m->run_ns * 7 + ran) / 8 : ran;
+        m->run_ns += !m->run_ns; /* 0 stands for "not known" */
+    }
+    (void)pthread_mutex_unlock(&m->lock);
+    krt_actions actions;
+    krt_model_ref(m);
+    krt_event event = {.kind = KRT_FINISH, .item = &r->item, .now_ns = krt_now_ns()};
+    step(m, &event, &actions, false);
+    if (err) {
+        fail(r, err);
+    } else {
+        krpc_reply(r->call, answer);
+        unref(r);
+        krt_release(d);
+    }
+    (void)krt_model_unref(m);
+}
+
+static void on_done(krt_exec *exec, kaena_status status, const kaena_err *err)
+{
+    request *r = (request *)((char *)exec - offsetof(request, exec));
+    if (status == KAENA_OK) {
+        finish(r, NULL);
+        return;
+    }
+    kaena_err e = *err;
+    e.code = (int32_t)status;
+    (void)kaena_err_wrap(&e, status, "model '%s'", r->m->name);
+    krt_reason_default(&e, KRT_REASON(EXECUTION_FAILED));
+    finish(r, &e);
+}
+
+static kaena_status copy_inputs(request *r, kaena_err *err)
+{
+    const krt_model *m = r->m;
+    uint64_t before = krt_now_ns();
+    r->in = krt_pool_get(m->in_pool);
+    r->out = krt_pool_get(m->out_pool);
+    if (!r->in || !r->out)
+        return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY,
+                        "model '%s': no memory for the buffers of a request", m->name);
+    for (size_t i = 0; i < m->info.n_in; i++) {
+        uint8_t *to = r->in->data + m->in_offset[i];
+        krpc_range_copy(&r->message, &r->selection.inputs[i], to);
+        r->in_ptr[i] = to;
+    }
+    for (size_t i = 0; i < m->info.n_out; i++)
+        r->out_ptr[i] = NULL;
+    for (size_t i = 0; i < r->selection.n_outputs; i++)
+        r->out_ptr[r->selection.outputs[i]] = r->out->data + m->out_offset[r->selection.outputs[i]];
+    release_bytes(r);
+    r->copy_ns = krt_now_ns() - before;
+    return KAENA_OK;
+}
+
+static void launch(request *r, bool here)
+{
+    const krt_backend *backend = r->m->daemon->backend;
+    kaena_err err;
+    if (krpc_call_cancelled(r->call)) {
+        (void)KAENA_FAIL(&err, CANCELLED, "model '%s': cancelled, or out of time, before it ran",
+                         r->m->name);
+        finish(r, &err);
+        return;
+    }
+    if (copy_inputs(r, &err) != KAENA_OK) {
+        finish(r, &err);
+        return;
+    }
+    r->exec.in = r->in_ptr;
+    r->exec.out = r->out_ptr;
+    r->exec.done = on_done;
+    if (here ? backend->run(r->m->image, &r->exec) : backend->submit(r->m->image, &r->exec))
+        return;
+    /* The queue starts no more than there are contexts. */
+    (void)KAENA_FAIL(&err, INTERNAL, "model '%s': no execution context is free", r->m->name);
+    finish(r, &err);
+}
+
+static void launch_job(krt_job *job)
+{
+    launch((request *)((char *)job - offsetof(request, job)), false);
+}
+
+static void start(request *r, bool may_run_here)
+{
+    bool here = may_run_here && r->m->info.device_only && r->m->daemon->backend->idle(r->m->image);
+    if (here || r->selection.input_bytes <= COPY_HERE_BYTES) {
+        launch(r, here);
+        return;
+    }
+    r->job.run = launch_job;
+    krt_jobs_post(r->m->daemon->starters, &r->job);
+}
+
+/* ---- arrival ---- */
+
+static void on_close(void *arg, bool cancelled)
+{
+    request *r = arg;
+    if (cancelled) {
+        krt_actions actions;
+        krt_event event = {.kind = KRT_CANCEL, .item = &r->item};
+        step(r->m, &event, &actions, false);
+    }
+    unref(r);
+}
+
+static kaena_status refusal(krt_model *m, const krt_actions *actions, kaena_err *err)
+{
+    (void)pthread_mutex_lock(&m->lock);
+    kaena_status st;
+    if (actions->refused_full) {
+        st = KRT_FAIL(err, RESOURCE_EXHAUSTED, QUEUE_FULL,
+                      "model '%s': its queue is full: %" PRIu32 " requests wait, the limit is "
+                      "%" PRIu32,
+                      m->name, m->queue.n_queued, m->queue.depth);
+        err->needed = (uint64_t)m->queue.n_queued + 1;
+        err->available = m->queue.depth;
+        kaena_err_hint(err, "send fewer at a time, try again later, or load it with a larger "
+                            "queue_depth");
+    } else if (m->state == KAENA__V1__MODEL_STATE__FAILED) {
+        st = KRT_FAIL(err, DATA_LOSS, EXECUTION_FAILED, "model '%s' has failed: %s", m->name,
+                      m->damage);
+        kaena_err_hint(err, "unload it, restore its file, and load it again");
+    } else {
+        st = KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is being unloaded", m->name);
+    }
+    (void)pthread_mutex_unlock(&m->lock);
+    return st;
+}
+
+static request *create(krt_model *m, krpc_call *call, uint64_t now)
+{
+    size_t n_in = m->info.n_in, n_out = m->info.n_out;
+    request *r = calloc(1, sizeof *r + (n_in + n_out) * sizeof(void *));
+    if (!r)
+        return NULL;
+    r->in_ptr = (const void **)(void *)(r + 1);
+    r->out_ptr = (void **)(void *)(r->in_ptr + n_in);
+    r->refs = 1;
+    r->m = m;
+    r->call = call;
+    r->accepted_ns = now;
+    r->item.deadline_ns = krpc_call_deadline_ns(call);
+    return r;
+}
+
+/* From the bytes to a request that fits its model; takes the bytes out of |call| only on success.
+ */
+static kaena_status prepare(krt_daemon *d, krpc_call *call, request **out, kaena_err *err)
+{
+    krpc_piece pieces[REQUEST_PIECES], *made;
+    krpc_message message;
+    krpc_infer_request wire;
+    krt_model *m = NULL;
+    request *r = NULL;
+    KAENA_TRY(
+        krpc_message_of(krpc_call_request(call), pieces, REQUEST_PIECES, &message, &made, err));
+    kaena_status st = krpc_read_infer_request(&message, &wire, err);
+    if (st == KAENA_OK) {
+        char name[256];
+        m = krt_model_find(d, krpc_range_text(&message, &wire.model, name, sizeof name), err);
+        st = m ? KAENA_OK : KAENA_NOT_FOUND;
+    }
+    if (st == KAENA_OK) {
+        (void)pthread_mutex_lock(&m->lock);
+        if (m->state == KAENA__V1__MODEL_STATE__LOADING)
+            st = KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is still being loaded",
+                          m->name);
+        else if (!m->image)
+            st = KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is being unloaded", m->name);
+        m->holds += st == KAENA_OK; /* its description is read below */
+        (void)pthread_mutex_unlock(&m->lock);
+    }
+    if (st == KAENA_OK) {
+        r = create(m, call, krt_now_ns());
+        st = r ? krt_select(m->name, &m->info, &message, &wire, &r->selection, err)
+               : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    } else {
+        (void)krt_model_unref(m);
+        free(made);
+        return st;
+    }
+    if (st != KAENA_OK) {
+        (void)pthread_mutex_lock(&m->lock);
+        m->holds--;
+        krt_model_settle(m);
+        (void)pthread_mutex_unlock(&m->lock);
+        free(made);
+        free(r);
+        (void)krt_model_unref(m);
+        return st;
+    }
+    r->bytes = krpc_call_take_request(call);
+    r->more_pieces = made;
+    memcpy(r->pieces, pieces, sizeof pieces);
+    r->message = (krpc_message){made ? made : r->pieces, message.n_pieces};
+    *out = r;
+    return KAENA_OK;
+}
+
+void krt_infer(krpc_call *call, void *user)
+{
+    krt_daemon *d = user;
+    kaena_err err;
+    if (!krt_accept(d, &err)) {
+        krpc_fail(call, &err);
+        return;
+    }
+    request *r;
+    if (prepare(d, call, &r, &err) != KAENA_OK) {
+        krpc_fail(call, &err);
+        krt_release(d);
+        return;
+    }
+    krt_model *m = r->m;
+    r->refs = 3; /* the answer's, on_close's, and ours */
+    krpc_call_on_close(call, on_close, r);
+    krt_actions actions;
+    krt_event event = {.kind = KRT_ARRIVE, .item = &r->item, .now_ns = r->accepted_ns};
+    (void)pthread_mutex_lock(&m->lock);
+    m->holds--; /* of prepare: from here the queue's count keeps the image */
+    (void)pthread_mutex_unlock(&m->lock);
+    step(m, &event, &actions, true);
+    if (actions.refused_full || actions.refused_closed) {
+        (void)refusal(m, &actions, &err);
+        fail(r, &err);
+    }
+    unref(r);
+}

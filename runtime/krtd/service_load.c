@@ -1,0 +1,393 @@
+/* Runtime.Load: a NEFF as a stream of chunks into a sealed memory file, or by path below the model
+ * directory. Reading, verifying and placing happen on the loaders' threads.
+ *
+ *     options --path--> open -----------------------------> place -> answer
+ *        |                                                    ^
+ *        +--size--> chunk -> write -> chunk -> ... -> seal ---+
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "krt_model.h"
+#include "log.h"
+#include "rpc_pb.h"
+
+/* Pieces of one chunk message that need no list from malloc. */
+#define CHUNK_PIECES 64
+
+typedef struct load {
+    krt_daemon *daemon;
+    krpc_call *call;
+    krt_job job;
+    grpc_byte_buffer *message; /* the chunk to be written */
+    int fd;
+    char *name, *path; /* of the options; "" = not given */
+    uint64_t size, written;
+    uint32_t queue_depth;
+    bool has_options;
+} load;
+
+static void next_message(load *l, krpc_read_done *done)
+{
+    krpc_call_read(l->call, done, l);
+}
+
+/* Answers with |err|, or (NULL) has been answered; the load is over. */
+static void end(load *l, const kaena_err *err)
+{
+    krt_daemon *d = l->daemon;
+    if (err) {
+        kaena_log(KAENA_LOG_WARNING, "load of '%s' failed: %s",
+                  l->name && *l->name ? l->name
+                  : l->path           ? l->path
+                                      : "",
+                  err->what);
+        krpc_fail(l->call, err);
+    }
+    grpc_byte_buffer_destroy(l->message);
+    if (l->fd >= 0)
+        (void)close(l->fd);
+    free(l->name);
+    free(l->path);
+    free(l);
+    (void)pthread_mutex_lock(&d->lock);
+    d->n_loads--;
+    (void)pthread_mutex_unlock(&d->lock);
+    krt_release(d);
+}
+
+static kaena_status place(load *l, krt_model **out, kaena_err *err)
+{
+    krt_daemon *d = l->daemon;
+    krt_image *image;
+    const char *label = *l->path ? l->path : *l->name ? l->name : "stream";
+    kaena_status st = d->backend->open(d->devices, l->fd, label, &image, err);
+    if (st != KAENA_OK) {
+        krt_reason_default(err, KRT_REASON(BAD_ARTIFACT));
+        return st;
+    }
+    krt_image_info info = d->backend->info(image);
+    krt_model *m = NULL;
+    const char *name = *l->name ? l->name : info.model_name;
+    if (info.n_in > KRPC_MAX_TENSORS || info.n_out > KRPC_MAX_TENSORS)
+        st = KRT_FAIL(err, INVALID_ARGUMENT, LIMIT,
+                      "'%s' has %zu inputs and %zu outputs: at most %d of each are served", label,
+                      info.n_in, info.n_out, KRPC_MAX_TENSORS);
+    if (st == KAENA_OK)
+        st = krt_model_reserve(d, name, &m, err);
+    if (st == KAENA_OK) {
+        st = d->backend->load(image, m->name, err);
+        if (st == KAENA_RESOURCE_EXHAUSTED)
+            krt_reason_default(err, KRT_REASON(NO_MEMORY));
+        else if (st == KAENA_FAILED_PRECONDITION)
+            krt_reason_default(err, KRT_REASON(NO_TPBS));
+        if (st == KAENA_OK)
+            st = krt_model_ready(
+                m, image, l->queue_depth ? l->queue_depth : (uint32_t)d->config->limits.queue_depth,
+                err);
+        if (st != KAENA_OK)
+            krt_model_abandon(m);
+    }
+    if (st != KAENA_OK) {
+        d->backend->close(image);
+        (void)krt_model_unref(m);
+        return kaena_err_wrap(err, st, "load '%s'", label);
+    }
+    *out = m;
+    return KAENA_OK;
+}
+
+static void load_from_fd(load *l)
+{
+    kaena_err err;
+    krt_model *m = NULL;
+    if (place(l, &m, &err) != KAENA_OK) {
+        end(l, &err);
+        return;
+    }
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    Kaena__V1__LoadResponse r = KAENA__V1__LOAD_RESPONSE__INIT;
+    Kaena__V1__Model description;
+    krt_model_describe(m, &description, &arena);
+    r.model = &description;
+    kaena_log(KAENA_LOG_INFO, "model '%s' loaded: %zu TPBs, %" PRIu64 " bytes of device memory",
+              m->name, description.n_tpbs, description.dram_bytes);
+    krpc_reply(l->call, krpc_pb_pack(&r.base));
+    kaena_arena_fini(&arena);
+    (void)krt_model_unref(m);
+    end(l, NULL);
+}
+
+/* ---- by path ---- */
+
+/* The path below the model directory, for openat2; a client on this host may give it whole. */
+static const char *relative(const krt_daemon *d, const char *path)
+{
+    size_t n = strlen(d->model_dir);
+    if (strncmp(path, d->model_dir, n) == 0 && path[n] == '/')
+        path += n;
+    else if (*path == '/')
+        return path; /* RESOLVE_BENEATH refuses it */
+    while (*path == '/')
+        path++;
+    return path;
+}
+
+static kaena_status open_path(load *l, kaena_err *err)
+{
+    const krt_daemon *d = l->daemon;
+    if (d->model_dir_fd < 0) {
+        kaena_status st =
+            KAENA_FAIL(err, PERMISSION_DENIED,
+                       "load '%s' by path: this daemon has no model directory", l->path);
+        kaena_err_hint(err, "start krtd with --model-dir, or stream the file");
+        return st;
+    }
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    int fd = (int)syscall(SYS_openat2, d->model_dir_fd, relative(d, l->path), &how, sizeof how);
+    if (fd < 0 && (errno == EXDEV || errno == ELOOP)) {
+        kaena_status st =
+            KAENA_FAIL(err, PERMISSION_DENIED, "load '%s': leads out of the model directory '%s'",
+                       l->path, d->model_dir);
+        kaena_err_hint(err,
+                       "only files below the model directory are loaded by path; stream others");
+        return st;
+    }
+    if (fd < 0)
+        return kaena_err_set(err, kaena_status_of_errno(errno), "load '%s' below '%s': %s", l->path,
+                             d->model_dir, strerror(errno));
+    struct stat meta;
+    if (fstat(fd, &meta) != 0 || !S_ISREG(meta.st_mode)) {
+        (void)close(fd);
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "load '%s': not a regular file", l->path);
+    }
+    l->fd = fd;
+    return KAENA_OK;
+}
+
+static load *load_of_job(krt_job *job)
+{
+    return (load *)((char *)job - offsetof(load, job));
+}
+
+static void load_path(krt_job *job)
+{
+    load *l = load_of_job(job);
+    kaena_err err;
+    if (open_path(l, &err) == KAENA_OK)
+        load_from_fd(l);
+    else
+        end(l, &err);
+}
+
+/* ---- streamed ---- */
+
+/* Nobody, not even we, can change the file from here on: what was verified is what runs. */
+static kaena_status seal(load *l, kaena_err *err)
+{
+    if (fcntl(l->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        return KAENA_OK;
+    return KAENA_FAIL(err, INTERNAL, "load: seal: %s", strerror(errno));
+}
+
+static void load_stream(krt_job *job)
+{
+    load *l = load_of_job(job);
+    kaena_err err;
+    if (seal(l, &err) == KAENA_OK)
+        load_from_fd(l);
+    else
+        end(l, &err);
+}
+
+static kaena_status write_piece(load *l, const uint8_t *data, size_t size, kaena_err *err)
+{
+    while (size) {
+        ssize_t n = pwrite(l->fd, data, size, (off_t)l->written);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return kaena_err_set(err, kaena_status_of_errno(n ? errno : ENOSPC),
+                                 "load: write byte %" PRIu64 " of %" PRIu64 ": %s", l->written,
+                                 l->size, strerror(n ? errno : ENOSPC));
+        data += n;
+        size -= (size_t)n;
+        l->written += (uint64_t)n;
+    }
+    return KAENA_OK;
+}
+
+static kaena_status write_chunk(load *l, kaena_err *err)
+{
+    krpc_piece pieces[CHUNK_PIECES], *made;
+    krpc_message m;
+    KAENA_TRY(krpc_message_of(l->message, pieces, CHUNK_PIECES, &m, &made, err));
+    krpc_load_part part;
+    krpc_range range;
+    kaena_status st = krpc_read_load_request(&m, &part, &range, err);
+    if (st == KAENA_OK && part != KRPC_LOAD_CHUNK)
+        st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: expected a chunk, got %s",
+                        part == KRPC_LOAD_OPTIONS ? "options again" : "an empty message");
+    if (st == KAENA_OK && range.size > l->size - l->written)
+        st = KAENA_FAIL(err, INVALID_ARGUMENT,
+                        "load: more than the %" PRIu64 " bytes that options.size announced",
+                        l->size);
+    size_t left = st == KAENA_OK ? range.size : 0;
+    for (size_t at = range.at, i = range.piece; left && st == KAENA_OK; i++, at = 0) {
+        size_t n = m.pieces[i].size - at;
+        n = n < left ? n : left;
+        st = write_piece(l, m.pieces[i].data + at, n, err);
+        left -= n;
+    }
+    free(made);
+    return st;
+}
+
+static void on_chunk(krpc_call *call, grpc_byte_buffer *message, void *arg);
+
+static void write_job(krt_job *job)
+{
+    load *l = load_of_job(job);
+    kaena_err err;
+    kaena_status st = write_chunk(l, &err);
+    grpc_byte_buffer_destroy(l->message);
+    l->message = NULL;
+    if (st == KAENA_OK)
+        next_message(l, on_chunk);
+    else
+        end(l, &err);
+}
+
+static void on_chunk(krpc_call *call, grpc_byte_buffer *message, void *arg)
+{
+    load *l = arg;
+    l->message = message;
+    if (message) {
+        l->job.run = write_job;
+    } else if (l->written == l->size && !krpc_call_cancelled(call)) {
+        l->job.run = load_stream;
+    } else {
+        kaena_err err;
+        (void)KAENA_FAIL(&err, INVALID_ARGUMENT,
+                         "load: the stream ended after %" PRIu64 " of %" PRIu64 " bytes",
+                         l->written, l->size);
+        end(l, &err);
+        return;
+    }
+    krt_jobs_post(l->daemon->loaders, &l->job);
+}
+
+static kaena_status begin_stream(load *l, kaena_err *err)
+{
+    uint64_t most = l->daemon->config->limits.model_bytes;
+    if (l->size == 0) {
+        kaena_status st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: neither path nor size is given");
+        kaena_err_hint(err, "the first message's options carry one of them");
+        return st;
+    }
+    if (l->size > most) {
+        kaena_status st = KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
+                                   "load: %" PRIu64 " bytes, the limit of this daemon is %" PRIu64,
+                                   l->size, most);
+        err->needed = l->size;
+        err->available = most;
+        return st;
+    }
+    l->fd = memfd_create("kaena-neff", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (l->fd < 0 || ftruncate(l->fd, (off_t)l->size) != 0)
+        return kaena_err_set(err, kaena_status_of_errno(errno), "load: %" PRIu64 " bytes: %s",
+                             l->size, strerror(errno));
+    return KAENA_OK;
+}
+
+/* ---- options ---- */
+
+static kaena_status read_options(load *l, grpc_byte_buffer *message, kaena_err *err)
+{
+    kaena_arena arena;
+    ProtobufCMessage *m;
+    kaena_arena_init(&arena, KRPC_PB_QUOTA);
+    kaena_status st = krpc_pb_parse(message, &kaena__v1__load_request__descriptor, &arena, &m, err);
+    const Kaena__V1__LoadRequest *q = st == KAENA_OK ? (Kaena__V1__LoadRequest *)m : NULL;
+    if (q && q->part_case != KAENA__V1__LOAD_REQUEST__PART_OPTIONS)
+        st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: the first message must carry options");
+    if (st == KAENA_OK) {
+        const Kaena__V1__LoadOptions *o = q->options;
+        l->name = strdup(o->name);
+        l->path = strdup(o->path);
+        l->size = o->size;
+        l->queue_depth = o->queue_depth;
+        if (!l->name || !l->path)
+            st = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+        else if (o->queue_depth > l->daemon->config->limits.queue_depth)
+            st = KRT_FAIL(err, INVALID_ARGUMENT, LIMIT,
+                          "load: queue_depth %" PRIu32 ", the limit of this daemon is %" PRIu64,
+                          o->queue_depth, l->daemon->config->limits.queue_depth);
+        else if (*o->path && o->size)
+            st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: give path or size, not both");
+    }
+    kaena_arena_fini(&arena);
+    return st;
+}
+
+static void on_options(krpc_call *call, grpc_byte_buffer *message, void *arg)
+{
+    (void)call;
+    load *l = arg;
+    kaena_err err;
+    kaena_status st =
+        message ? read_options(l, message, &err)
+                : KAENA_FAIL(&err, INVALID_ARGUMENT, "load: the stream ended before the options");
+    grpc_byte_buffer_destroy(message);
+    if (st == KAENA_OK && !*l->path)
+        st = begin_stream(l, &err);
+    if (st != KAENA_OK) {
+        end(l, &err);
+    } else if (*l->path) {
+        l->job.run = load_path;
+        krt_jobs_post(l->daemon->loaders, &l->job);
+    } else {
+        next_message(l, on_chunk);
+    }
+}
+
+void krt_load(krpc_call *call, void *user)
+{
+    krt_daemon *d = user;
+    kaena_err err;
+    if (!krt_accept(d, &err)) {
+        krpc_fail(call, &err);
+        return;
+    }
+    (void)pthread_mutex_lock(&d->lock);
+    bool room = d->n_loads < d->config->limits.loads;
+    d->n_loads += room;
+    (void)pthread_mutex_unlock(&d->lock);
+    load *l = room ? calloc(1, sizeof *l) : NULL;
+    if (!l) {
+        (void)KRT_FAIL(&err, RESOURCE_EXHAUSTED, LIMIT,
+                       "%" PRIu64 " loads are in progress, the limit of this daemon",
+                       d->config->limits.loads);
+        err.needed = d->config->limits.loads + 1;
+        err.available = d->config->limits.loads;
+        kaena_err_hint(&err, "try again when one has ended");
+        krpc_fail(call, &err);
+        krt_release(d);
+        return;
+    }
+    l->daemon = d;
+    l->call = call;
+    l->fd = -1;
+    next_message(l, on_options);
+}

@@ -1,0 +1,419 @@
+#include "tensor_wire.h"
+
+#include <string.h>
+
+/* proto/kaena/v1: field numbers. */
+enum {
+    INFER_MODEL = 1,
+    INFER_INPUTS = 2,
+    INFER_OUTPUTS = 3,
+    LOAD_OPTIONS = 1,
+    LOAD_CHUNK = 2,
+    TENSOR_NAME = 1,
+    TENSOR_DTYPE = 2,
+    TENSOR_SHAPE = 3,
+    TENSOR_DATA = 4,
+    TENSOR_STRINGS = 5,
+    TENSOR_SHARED = 6,
+    SHARED_REGION = 1,
+    SHARED_OFFSET = 2,
+    SHARED_SIZE = 3,
+    RESPONSE_OUTPUTS = 1,
+    RESPONSE_QUEUE_NS = 2,
+    RESPONSE_EXECUTE_NS = 3,
+};
+
+enum { VARINT = 0, FIXED64 = 1, BYTES = 2, GROUP = 3, END_GROUP = 4, FIXED32 = 5 };
+
+/* Groups in unknown fields; nothing of ours has any. */
+#define MAX_GROUPS 16
+
+/* Where the walk stands; |left| bytes of the (sub)message follow, and all of them exist. */
+typedef struct cursor {
+    const krpc_message *m;
+    size_t piece, at;
+    size_t left;
+} cursor;
+
+static cursor whole(const krpc_message *m)
+{
+    cursor c = {.m = m};
+    for (size_t i = 0; i < m->n_pieces; i++)
+        c.left += m->pieces[i].size;
+    return c;
+}
+
+/* Passes empty and finished pieces; only called while bytes are left. */
+static void settle(cursor *c)
+{
+    while (c->at == c->m->pieces[c->piece].size) {
+        c->piece++;
+        c->at = 0;
+    }
+}
+
+static bool skip(cursor *c, uint64_t n)
+{
+    if (n > c->left)
+        return false;
+    c->left -= (size_t)n;
+    while (n) {
+        settle(c);
+        size_t here = c->m->pieces[c->piece].size - c->at;
+        size_t step = n < here ? (size_t)n : here;
+        c->at += step;
+        n -= step;
+    }
+    return true;
+}
+
+static bool read_varint(cursor *c, uint64_t *out)
+{
+    uint64_t v = 0;
+    for (unsigned shift = 0; shift < 70 && c->left; shift += 7) {
+        settle(c);
+        uint8_t b = c->m->pieces[c->piece].data[c->at++];
+        c->left--;
+        if (shift < 63)
+            v |= (uint64_t)(b & 0x7f) << shift;
+        else if (b > 1)
+            return false; /* more than 64 bits */
+        else
+            v |= (uint64_t)b << shift;
+        if (!(b & 0x80)) {
+            *out = v;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A length and the bytes it counts: |c| stands behind them afterwards. */
+static bool read_range(cursor *c, krpc_range *out)
+{
+    uint64_t n;
+    if (!read_varint(c, &n) || n > c->left)
+        return false;
+    if (n)
+        settle(c);
+    *out = (krpc_range){.piece = c->piece, .at = c->at, .size = (size_t)n};
+    return skip(c, n);
+}
+
+static cursor inside(const krpc_message *m, const krpc_range *r)
+{
+    return (cursor){.m = m, .piece = r->piece, .at = r->at, .left = r->size};
+}
+
+static bool read_key(cursor *c, uint64_t *field, unsigned *kind)
+{
+    uint64_t key;
+    if (!read_varint(c, &key) || key >> 3 == 0 || key > UINT32_MAX)
+        return false;
+    *field = key >> 3;
+    *kind = (unsigned)(key & 7);
+    return true;
+}
+
+/* Skips a field that nobody asked for. */
+static bool skip_field(cursor *c, unsigned kind)
+{
+    unsigned depth = 0;
+    do {
+        uint64_t n = 0;
+        bool ok = true;
+        switch (kind) {
+        case VARINT:
+            ok = read_varint(c, &n);
+            break;
+        case FIXED64:
+            ok = skip(c, 8);
+            break;
+        case BYTES:
+            ok = read_varint(c, &n) && skip(c, n);
+            break;
+        case FIXED32:
+            ok = skip(c, 4);
+            break;
+        case GROUP:
+            ok = ++depth <= MAX_GROUPS;
+            break;
+        case END_GROUP:
+            ok = depth-- > 0;
+            break;
+        default:
+            ok = false;
+        }
+        if (!ok || (depth && !read_key(c, &n, &kind)))
+            return false;
+    } while (depth);
+    return true;
+}
+
+static void add_dimension(krpc_wire_tensor *t, uint64_t v)
+{
+    if (t->rank < KAENA_MAX_RANK)
+        t->dim[t->rank] = (int64_t)v;
+    if (t->rank < UINT32_MAX)
+        t->rank++;
+}
+
+/* Packed or not: a reader has to take both. */
+static bool read_shape(cursor *c, unsigned kind, krpc_wire_tensor *t)
+{
+    uint64_t v;
+    if (kind == VARINT) {
+        if (!read_varint(c, &v))
+            return false;
+        add_dimension(t, v);
+        return true;
+    }
+    krpc_range r;
+    if (!read_range(c, &r))
+        return false;
+    for (cursor in = inside(c->m, &r); in.left;) {
+        if (!read_varint(&in, &v))
+            return false;
+        add_dimension(t, v);
+    }
+    return true;
+}
+
+static bool read_shared(cursor c, krpc_wire_tensor *t)
+{
+    while (c.left) {
+        uint64_t field, v = 0;
+        unsigned kind;
+        if (!read_key(&c, &field, &kind))
+            return false;
+        bool ours = kind == VARINT && field <= SHARED_SIZE;
+        if (!(ours ? read_varint(&c, &v) : skip_field(&c, kind)))
+            return false;
+        if (ours && field == SHARED_REGION)
+            t->shared.region = v;
+        else if (ours && field == SHARED_OFFSET)
+            t->shared.offset = v;
+        else if (ours)
+            t->shared.size = v;
+    }
+    return true;
+}
+
+static bool read_tensor(cursor c, krpc_wire_tensor *t)
+{
+    *t = (krpc_wire_tensor){0};
+    while (c.left) {
+        uint64_t field, v;
+        unsigned kind;
+        krpc_range r;
+        bool ok = read_key(&c, &field, &kind);
+        if (!ok)
+            return false;
+        if (field == TENSOR_NAME && kind == BYTES) {
+            ok = read_range(&c, &t->name);
+        } else if (field == TENSOR_DTYPE && kind == VARINT) {
+            ok = read_varint(&c, &v);
+            t->dtype = ok ? (int32_t)(uint32_t)v : 0;
+        } else if (field == TENSOR_SHAPE && (kind == VARINT || kind == BYTES)) {
+            ok = read_shape(&c, kind, t);
+        } else if (field == TENSOR_DATA && kind == BYTES) {
+            ok = read_range(&c, &t->data);
+            t->payload = KRPC_PAYLOAD_DATA;
+        } else if (field == TENSOR_SHARED && kind == BYTES) {
+            /* Parts of one message field merge, but a payload of the other kind in between wipes
+             * the earlier parts out. */
+            if (t->payload != KRPC_PAYLOAD_SHARED)
+                memset(&t->shared, 0, sizeof t->shared);
+            t->payload = KRPC_PAYLOAD_SHARED;
+            ok = read_range(&c, &r) && read_shared(inside(c.m, &r), t);
+        } else if (field == TENSOR_STRINGS && kind == BYTES) {
+            ok = read_range(&c, &r);
+            t->n_strings++;
+        } else {
+            ok = skip_field(&c, kind);
+        }
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static kaena_status too_many(const char *what, kaena_err *err)
+{
+    return KAENA_FAIL(err, INVALID_ARGUMENT, "request: more than %d %s", KRPC_MAX_TENSORS, what);
+}
+
+kaena_status krpc_read_infer_request(const krpc_message *m, krpc_infer_request *out, kaena_err *err)
+{
+    cursor c = whole(m);
+    size_t size = c.left;
+    out->model = (krpc_range){0};
+    out->n_inputs = out->n_outputs = 0;
+    while (c.left) {
+        uint64_t field;
+        unsigned kind;
+        krpc_range r;
+        size_t start = size - c.left;
+        bool ok = read_key(&c, &field, &kind);
+        if (ok && field == INFER_MODEL && kind == BYTES) {
+            ok = read_range(&c, &out->model);
+        } else if (ok && field == INFER_INPUTS && kind == BYTES) {
+            if (out->n_inputs == KRPC_MAX_TENSORS)
+                return too_many("inputs", err);
+            ok = read_range(&c, &r) && read_tensor(inside(m, &r), &out->inputs[out->n_inputs++]);
+        } else if (ok && field == INFER_OUTPUTS && kind == BYTES) {
+            if (out->n_outputs == KRPC_MAX_TENSORS)
+                return too_many("outputs", err);
+            ok = read_range(&c, &out->outputs[out->n_outputs++]);
+        } else if (ok) {
+            ok = skip_field(&c, kind);
+        }
+        if (!ok)
+            return KAENA_FAIL(
+                err, INVALID_ARGUMENT,
+                "request: not an InferRequest: the field at byte %zu of %zu is damaged", start,
+                size);
+    }
+    return KAENA_OK;
+}
+
+kaena_status krpc_read_load_request(const krpc_message *m, krpc_load_part *part, krpc_range *range,
+                                    kaena_err *err)
+{
+    cursor c = whole(m);
+    krpc_load_part seen = KRPC_LOAD_NOTHING;
+    krpc_range r = {0};
+    while (c.left) {
+        uint64_t field;
+        unsigned kind;
+        bool ok = read_key(&c, &field, &kind);
+        if (ok && kind == BYTES && (field == LOAD_OPTIONS || field == LOAD_CHUNK)) {
+            ok = read_range(&c, &r);
+            seen = field == LOAD_CHUNK ? KRPC_LOAD_CHUNK : KRPC_LOAD_OPTIONS;
+        } else if (ok) {
+            ok = skip_field(&c, kind);
+        }
+        if (!ok)
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "request: not a LoadRequest");
+    }
+    *part = seen;
+    *range = r;
+    return KAENA_OK;
+}
+
+void krpc_range_copy(const krpc_message *m, const krpc_range *r, void *to)
+{
+    uint8_t *out = to;
+    cursor c = inside(m, r);
+    while (c.left) {
+        settle(&c);
+        size_t here = m->pieces[c.piece].size - c.at;
+        size_t n = here < c.left ? here : c.left;
+        memcpy(out, m->pieces[c.piece].data + c.at, n);
+        out += n;
+        c.at += n;
+        c.left -= n;
+    }
+}
+
+bool krpc_range_equals(const krpc_message *m, const krpc_range *r, const char *text)
+{
+    if (strlen(text) != r->size)
+        return false;
+    for (cursor c = inside(m, r); c.left; c.left--, text++) {
+        settle(&c);
+        if (m->pieces[c.piece].data[c.at++] != (uint8_t)*text)
+            return false;
+    }
+    return true;
+}
+
+const char *krpc_range_text(const krpc_message *m, const krpc_range *r, char *buf, size_t size)
+{
+    krpc_range part = *r;
+    if (part.size > size - 1)
+        part.size = size - 1;
+    krpc_range_copy(m, &part, buf);
+    for (size_t i = 0; i < part.size; i++)
+        if ((uint8_t)buf[i] < ' ')
+            buf[i] = '?';
+    buf[part.size] = 0;
+    return buf;
+}
+
+/* ---- writing ---- */
+
+static size_t varint_size(uint64_t v)
+{
+    size_t n = 1;
+    for (; v >= 0x80; v >>= 7)
+        n++;
+    return n;
+}
+
+static uint8_t *put_varint(uint8_t *to, uint64_t v)
+{
+    for (; v >= 0x80; v >>= 7)
+        *to++ = (uint8_t)(v | 0x80);
+    *to++ = (uint8_t)v;
+    return to;
+}
+
+static uint8_t *put_key(uint8_t *to, unsigned field, unsigned kind)
+{
+    return put_varint(to, field << 3 | kind);
+}
+
+static size_t shape_size(const kaena_shape *shape)
+{
+    size_t n = 0;
+    for (int32_t i = 0; i < shape->rank; i++)
+        n += varint_size((uint64_t)shape->dim[i]);
+    return n;
+}
+
+/* Of the Tensor message without its data; every key is one byte. */
+static size_t tensor_head_size(const char *name, kaena_dtype dtype, const kaena_shape *shape,
+                               size_t data_bytes)
+{
+    size_t name_size = strlen(name), dims = shape_size(shape);
+    size_t n = 1 + varint_size((uint64_t)dtype) + 1 + varint_size(data_bytes);
+    if (name_size)
+        n += 1 + varint_size(name_size) + name_size;
+    if (shape->rank)
+        n += 1 + varint_size(dims) + dims;
+    return n;
+}
+
+size_t krpc_output_head_size(const char *name, kaena_dtype dtype, const kaena_shape *shape,
+                             size_t data_bytes)
+{
+    size_t head = tensor_head_size(name, dtype, shape, data_bytes);
+    return 1 + varint_size(head + data_bytes) + head;
+}
+
+uint8_t *krpc_put_output_head(uint8_t *to, const char *name, kaena_dtype dtype,
+                              const kaena_shape *shape, size_t data_bytes)
+{
+    to = put_key(to, RESPONSE_OUTPUTS, BYTES);
+    to = put_varint(to, tensor_head_size(name, dtype, shape, data_bytes) + data_bytes);
+    size_t name_size = strlen(name);
+    if (name_size) {
+        to = put_varint(put_key(to, TENSOR_NAME, BYTES), name_size);
+        memcpy(to, name, name_size);
+        to += name_size;
+    }
+    to = put_varint(put_key(to, TENSOR_DTYPE, VARINT), (uint64_t)dtype);
+    if (shape->rank) {
+        to = put_varint(put_key(to, TENSOR_SHAPE, BYTES), shape_size(shape));
+        for (int32_t i = 0; i < shape->rank; i++)
+            to = put_varint(to, (uint64_t)shape->dim[i]);
+    }
+    return put_varint(put_key(to, TENSOR_DATA, BYTES), data_bytes);
+}
+
+uint8_t *krpc_put_infer_tail(uint8_t *to, uint64_t queue_ns, uint64_t execute_ns)
+{
+    to = put_varint(put_key(to, RESPONSE_QUEUE_NS, VARINT), queue_ns);
+    return put_varint(put_key(to, RESPONSE_EXECUTE_NS, VARINT), execute_ns);
+}

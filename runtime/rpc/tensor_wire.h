@@ -1,0 +1,99 @@
+/* InferRequest, InferResponse and LoadRequest on the wire, without copies of tensor data.
+ *
+ * A request arrives in pieces; it is walked where it lies, and |data| of a tensor stays a range of
+ * the message until it is copied, once, into the model's buffer. A response is written as small
+ * heads between the model's output buffers. Pure: no sockets, no allocation, any bytes are safe
+ * input. */
+#ifndef TENSOR_WIRE_H
+#define TENSOR_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dtype.h"
+#include "err.h"
+#include "shape.h"
+
+/* Most tensors of one request, or wanted outputs; a model with more is refused at load. */
+#define KRPC_MAX_TENSORS 256
+
+typedef struct krpc_piece {
+    const uint8_t *data;
+    size_t size;
+} krpc_piece;
+
+/* A message: the pieces one after the other. Borrowed. */
+typedef struct krpc_message {
+    const krpc_piece *pieces;
+    size_t n_pieces;
+} krpc_message;
+
+/* |size| bytes of a message, which all exist, from byte |at| of piece |piece| on. */
+typedef struct krpc_range {
+    size_t piece, at;
+    size_t size;
+} krpc_range;
+
+typedef enum krpc_payload {
+    KRPC_PAYLOAD_NONE,
+    KRPC_PAYLOAD_DATA,
+    KRPC_PAYLOAD_SHARED,
+} krpc_payload;
+
+typedef struct krpc_wire_tensor {
+    krpc_range name;
+    int32_t dtype; /* as sent: perhaps none of kaena_dtype */
+    uint32_t rank; /* as sent; only the first KAENA_MAX_RANK dimensions are kept */
+    int64_t dim[KAENA_MAX_RANK];
+    krpc_payload payload;
+    krpc_range data; /* KRPC_PAYLOAD_DATA */
+    struct {         /* KRPC_PAYLOAD_SHARED */
+        uint64_t region, offset, size;
+    } shared;
+    size_t n_strings;
+} krpc_wire_tensor;
+
+typedef struct krpc_infer_request {
+    krpc_range model;
+    krpc_wire_tensor inputs[KRPC_MAX_TENSORS];
+    size_t n_inputs;
+    krpc_range outputs[KRPC_MAX_TENSORS]; /* names; none = all */
+    size_t n_outputs;
+} krpc_infer_request;
+
+/* INVALID_ARGUMENT: not an InferRequest (the message says where); more than KRPC_MAX_TENSORS. As
+ * protobuf has it: of a field that repeats the last counts, unknown fields are skipped. */
+kaena_status krpc_read_infer_request(const krpc_message *m, krpc_infer_request *out,
+                                     kaena_err *err) KAENA_CHECKED;
+
+typedef enum krpc_load_part {
+    KRPC_LOAD_NOTHING,
+    KRPC_LOAD_OPTIONS,
+    KRPC_LOAD_CHUNK,
+} krpc_load_part;
+
+/* Which part of the stream this message is; |range| is the options message or the chunk. */
+kaena_status krpc_read_load_request(const krpc_message *m, krpc_load_part *part, krpc_range *range,
+                                    kaena_err *err) KAENA_CHECKED;
+
+/* Copies |r| to |to|, r->size bytes. */
+void krpc_range_copy(const krpc_message *m, const krpc_range *r, void *to);
+bool krpc_range_equals(const krpc_message *m, const krpc_range *r, const char *text);
+/* For messages: at most size - 1 bytes, terminated; returns |buf|. */
+const char *krpc_range_text(const krpc_message *m, const krpc_range *r, char *buf, size_t size);
+
+/* ---- writing ---- */
+
+/* Bytes of an InferResponse that stand before |data_bytes| of one output's data. */
+size_t krpc_output_head_size(const char *name, kaena_dtype dtype, const kaena_shape *shape,
+                             size_t data_bytes);
+/* Writes them; returns the end. The data must follow. */
+uint8_t *krpc_put_output_head(uint8_t *to, const char *name, kaena_dtype dtype,
+                              const kaena_shape *shape, size_t data_bytes);
+
+/* What follows the last output. */
+#define KRPC_TAIL_MAX 24
+uint8_t *krpc_put_infer_tail(uint8_t *to, uint64_t queue_ns, uint64_t execute_ns);
+
+#endif

@@ -1,0 +1,298 @@
+/* krtd over models that live in this file, for tests of the daemon itself: slow, failing, large or
+ * tiny ones at will, before and without a compiler. A model's file is text:
+ *
+ *     kaena-fake
+ *     name identity
+ *     input x float32 2,3          (any number; "-" for a scalar)
+ *     output y float32 2,3         (gets the bytes of the input of the same position, else zeros)
+ *     contexts 2
+ *     sleep_ms 50                  (an execution takes that long)
+ *     host 1                       (has a host step)
+ *     dram 1000                    (bytes of device memory; a chip has 1000000)
+ *     fail DATA_LOSS               (every execution fails so)
+ *     bad_weights 1                (the check in the background fails)
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "krt.h"
+
+#define MAX_TENSORS 8
+#define CHIP_BYTES 1000000
+#define FILE_BYTES 65536
+
+typedef struct fake_system {
+    krt_jobs *workers;
+    pthread_mutex_t lock;
+    uint64_t used;
+} fake_system;
+
+struct krt_image {
+    fake_system *system;
+    char name[128], fail[32];
+    char tensor_names[2 * MAX_TENSORS][64];
+    krt_tensor in[MAX_TENSORS], out[MAX_TENSORS];
+    size_t n_in, n_out;
+    uint32_t contexts, sleep_ms;
+    uint64_t dram;
+    bool host, bad_weights, loaded;
+    krt_place place;
+    _Atomic uint32_t busy;
+};
+
+typedef struct fake_run {
+    krt_job job;
+    krt_image *image;
+} fake_run;
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static kaena_status fake_create(uint32_t n_chips, uint32_t n_threads, void **out, kaena_err *err)
+{
+    (void)n_chips;
+    fake_system *s = calloc(1, sizeof *s);
+    if (!s)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    (void)pthread_mutex_init(&s->lock, NULL);
+    *out = s;
+    return krt_jobs_create(n_threads, &s->workers, err);
+}
+
+static void fake_destroy(void *self)
+{
+    fake_system *s = self;
+    (void)krt_jobs_destroy(s->workers);
+    (void)pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static krt_chip_info fake_chip(void *self, uint32_t chip)
+{
+    fake_system *s = self;
+    (void)pthread_mutex_lock(&s->lock);
+    krt_chip_info info = {.dram_bytes = CHIP_BYTES, .dram_used = chip == 0 ? s->used : 0};
+    (void)pthread_mutex_unlock(&s->lock);
+    return info;
+}
+
+static bool parse_tensor(krt_image *m, const char *rest, krt_tensor *t, char *name)
+{
+    char type[32], dims[128];
+    if (sscanf(rest, "%63s %31s %127s", name, type, dims) != 3)
+        return false;
+    *t = (krt_tensor){.name = name, .dtype = kaena_dtype_parse(type)};
+    for (char *p = dims; *p >= '0' && *p <= '9' && t->shape.rank < KAENA_MAX_RANK;) {
+        t->shape.dim[t->shape.rank++] = strtoll(p, &p, 10);
+        p += *p == ',';
+    }
+    int64_t n;
+    if (!kaena_shape_elements(&t->shape, &n))
+        return false;
+    t->bytes = (size_t)n * kaena_dtype_size(t->dtype);
+    (void)m;
+    return t->dtype != KAENA_DTYPE_NONE;
+}
+
+static bool parse_line(krt_image *m, const char *line)
+{
+    char key[32], rest[256] = "";
+    if (sscanf(line, "%31s %255[^\n]", key, rest) < 1)
+        return true;
+    if (!strcmp(key, "name"))
+        (void)snprintf(m->name, sizeof m->name, "%.100s", rest);
+    else if (!strcmp(key, "input") && m->n_in < MAX_TENSORS)
+        return parse_tensor(m, rest, &m->in[m->n_in], m->tensor_names[m->n_in]) && ++m->n_in;
+    else if (!strcmp(key, "output") && m->n_out < MAX_TENSORS)
+        return parse_tensor(m, rest, &m->out[m->n_out], m->tensor_names[MAX_TENSORS + m->n_out]) &&
+               ++m->n_out;
+    else if (!strcmp(key, "contexts"))
+        m->contexts = (uint32_t)atoi(rest);
+    else if (!strcmp(key, "sleep_ms"))
+        m->sleep_ms = (uint32_t)atoi(rest);
+    else if (!strcmp(key, "host"))
+        m->host = atoi(rest) != 0;
+    else if (!strcmp(key, "bad_weights"))
+        m->bad_weights = atoi(rest) != 0;
+    else if (!strcmp(key, "dram"))
+        m->dram = (uint64_t)atoll(rest);
+    else if (!strcmp(key, "fail"))
+        (void)snprintf(m->fail, sizeof m->fail, "%.30s", rest);
+    else
+        return false;
+    return true;
+}
+
+static kaena_status fake_open(void *self, int fd, const char *label, krt_image **out,
+                              kaena_err *err)
+{
+    char *text = calloc(1, FILE_BYTES + 1);
+    krt_image *m = calloc(1, sizeof *m);
+    if (!text || !m) {
+        free(text);
+        free(m);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    }
+    m->system = self;
+    m->contexts = 1;
+    ssize_t n = pread(fd, text, FILE_BYTES, 0);
+    bool ok = n > 0 && strncmp(text, "kaena-fake\n", 11) == 0;
+    for (char *line = ok ? strtok(text + 11, "\n") : NULL; line && ok; line = strtok(NULL, "\n"))
+        ok = parse_line(m, line);
+    free(text);
+    if (!ok) {
+        free(m);
+        return KAENA_FAIL(err, DATA_LOSS, "'%s' is not a model", label);
+    }
+    *out = m;
+    return KAENA_OK;
+}
+
+static void fake_close(krt_image *m)
+{
+    if (m->loaded) {
+        (void)pthread_mutex_lock(&m->system->lock);
+        m->system->used -= m->dram;
+        (void)pthread_mutex_unlock(&m->system->lock);
+    }
+    free(m);
+}
+
+static kaena_status fake_load(krt_image *m, const char *name, kaena_err *err)
+{
+    fake_system *s = m->system;
+    (void)pthread_mutex_lock(&s->lock);
+    uint64_t free_bytes = CHIP_BYTES - s->used;
+    m->loaded = m->dram <= free_bytes;
+    if (m->loaded)
+        s->used += m->dram;
+    (void)pthread_mutex_unlock(&s->lock);
+    if (m->loaded)
+        return KAENA_OK;
+    kaena_status st =
+        KAENA_FAIL(err, RESOURCE_EXHAUSTED,
+                   "'%s' needs %" PRIu64 " bytes of device memory, %" PRIu64 " are free", name,
+                   m->dram, free_bytes);
+    err->needed = m->dram;
+    err->available = free_bytes;
+    return st;
+}
+
+static krt_image_info fake_info(const krt_image *m)
+{
+    return (krt_image_info){.model_name = m->name,
+                            .digest = "fake",
+                            .compiler = "none",
+                            .in = m->in,
+                            .out = m->out,
+                            .n_in = m->n_in,
+                            .n_out = m->n_out,
+                            .device_only = !m->host,
+                            .contexts = m->contexts,
+                            .dram_bytes = m->dram,
+                            .places = &m->place,
+                            .n_places = 1};
+}
+
+static kaena_status fake_verify(krt_image *m, kaena_err *err)
+{
+    if (m->bad_weights)
+        return KAENA_FAIL(err, DATA_LOSS, "checksum of WEIGHTS does not match");
+    return KAENA_OK;
+}
+
+static void execute(krt_image *m, krt_exec *exec)
+{
+    exec->started_ns = now_ns();
+    if (m->sleep_ms) {
+        struct timespec t = {.tv_sec = m->sleep_ms / 1000,
+                             .tv_nsec = (long)(m->sleep_ms % 1000) * 1000000};
+        while (nanosleep(&t, &t) != 0 && errno == EINTR)
+            ;
+    }
+    for (size_t i = 0; i < m->n_out; i++) {
+        size_t n = i < m->n_in ? m->in[i].bytes : 0;
+        if (!exec->out[i])
+            continue;
+        memset(exec->out[i], 0, m->out[i].bytes);
+        memcpy(exec->out[i], n ? exec->in[i] : exec->out[i],
+               n < m->out[i].bytes ? n : m->out[i].bytes);
+    }
+    exec->finished_ns = now_ns();
+    (void)atomic_fetch_sub(&m->busy, 1);
+    if (!m->fail[0]) {
+        exec->done(exec, KAENA_OK, NULL);
+        return;
+    }
+    kaena_err err;
+    kaena_status st = strcmp(m->fail, "DATA_LOSS") == 0
+                          ? KAENA_FAIL(&err, DATA_LOSS, "its weights are gone")
+                          : KAENA_FAIL(&err, OUT_OF_RANGE, "an index is out of range");
+    exec->done(exec, st, &err);
+}
+
+static bool take_context(krt_image *m)
+{
+    if (atomic_fetch_add(&m->busy, 1) < m->contexts)
+        return true;
+    (void)atomic_fetch_sub(&m->busy, 1);
+    return false;
+}
+
+static void work(krt_job *job)
+{
+    krt_exec *exec = (krt_exec *)((char *)job - offsetof(krt_exec, of_backend));
+    execute(((fake_run *)(void *)job)->image, exec);
+}
+
+static bool fake_submit(krt_image *m, krt_exec *exec)
+{
+    if (!take_context(m))
+        return false;
+    fake_run *run = (fake_run *)(void *)exec->of_backend;
+    *run = (fake_run){.job.run = work, .image = m};
+    krt_jobs_post(m->system->workers, &run->job);
+    return true;
+}
+
+static bool fake_run_here(krt_image *m, krt_exec *exec)
+{
+    if (!take_context(m))
+        return false;
+    execute(m, exec);
+    return true;
+}
+
+static bool fake_idle(const krt_image *m)
+{
+    return atomic_load(&((krt_image *)(uintptr_t)m)->busy) == 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const krt_backend backend = {
+        .create = fake_create,
+        .destroy = fake_destroy,
+        .tpbs_per_chip = 4,
+        .chip = fake_chip,
+        .open = fake_open,
+        .close = fake_close,
+        .load = fake_load,
+        .info = fake_info,
+        .verify = fake_verify,
+        .submit = fake_submit,
+        .run = fake_run_here,
+        .idle = fake_idle,
+    };
+    return krt_main(argc, argv, &backend);
+}
