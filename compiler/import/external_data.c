@@ -87,7 +87,8 @@ static kaena_status resolve(const char *dir, const char *location, char *path, k
                              strerror(e));
     }
     size_t size = strlen(base);
-    bool below = strncmp(path, base, size) == 0 && (path[size] == '/' || strcmp(base, "/") == 0);
+    bool below = strncmp(path, base, size) == 0 &&
+                 (path[size] == '/' || path[size] == 0 || strcmp(base, "/") == 0);
     if (!below)
         return KAENA_FAIL(err, PERMISSION_DENIED,
                           "external data '%s' leads out of the model's directory through a "
