@@ -338,6 +338,7 @@ static void pause_ns(int64_t ns)
 kaena_status kaena_route(kaena_client *client, kaena_attempt attempt, void *user, bool may_repeat,
                          int64_t deadline_ns, kaena_err *err)
 {
+    kaena_err lost; /* the connection that broke says more than that there is no other */
     bool lost_before = false;
     for (int64_t pause = PAUSE_MIN_NS;;
          pause = pause * 2 < PAUSE_MAX_NS ? pause * 2 : PAUSE_MAX_NS) {
@@ -364,12 +365,13 @@ kaena_status kaena_route(kaena_client *client, kaena_attempt attempt, void *user
                 if (!may_repeat || lost_before)
                     return give_up(&failure, err);
                 lost_before = round.lost = true;
+                lost = failure;
             }
             remember(&round, &failure, outcome);
         }
         if (round.refused || (client->fail_fast && !round.lost) ||
             kaena_now_ns() + pause >= deadline_ns)
-            return give_up(&round.best, err);
+            return give_up(lost_before && !round.refused ? &lost : &round.best, err);
         pause_ns(pause);
     }
 }

@@ -1,4 +1,5 @@
 /* kaena-cli: what the daemons hold, and running a model from the shell. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,21 @@ kaena_client *cli_connect(void)
     return NULL;
 }
 
+/* gRPC allocates every answer anew. Memory that goes back to the kernel in between comes back as
+ * page faults, which take longer than the copy of a large tensor; a program that runs for seconds
+ * can keep it. */
+static void keep_memory(void)
+{
+    const int size = 256 << 20;
+    (void)mallopt(M_MMAP_THRESHOLD, size);
+    (void)mallopt(M_TRIM_THRESHOLD, size);
+    (void)mallopt(M_TOP_PAD, 64 << 20);
+    (void)mallopt(M_ARENA_MAX, 2);
+}
+
 int main(int argc, char **argv)
 {
+    keep_memory();
     static const struct option options[] = {
         {"address", required_argument, NULL, 'a'},
         {"help", no_argument, NULL, 'h'},

@@ -91,7 +91,8 @@ static grpc_byte_buffer *build_answer(request *r)
         if (!flat) {
             slices[n] =
                 grpc_slice_malloc(krpc_output_head_size(t->name, t->dtype, &t->shape, t->bytes));
-            to = GRPC_SLICE_START_PTR(slices[n++]);
+            to = GRPC_SLICE_START_PTR(slices[n]); /* a macro that evaluates its argument twice */
+            n++;
         }
         to = krpc_put_output_head(to, t->name, t->dtype, &t->shape, t->bytes);
         if (flat) {
@@ -104,7 +105,8 @@ static grpc_byte_buffer *build_answer(request *r)
     }
     if (!flat) {
         slices[n] = grpc_slice_malloc(KRPC_TAIL_MAX);
-        to = GRPC_SLICE_START_PTR(slices[n++]);
+        to = GRPC_SLICE_START_PTR(slices[n]);
+        n++;
     }
     const uint8_t *end = krpc_put_infer_tail(to, r->exec.started_ns - r->accepted_ns,
                                              r->exec.finished_ns - r->exec.started_ns);

@@ -19,6 +19,9 @@
  * them. Everything else belongs to one thread at a time.
  *  - The library has no state outside its handles, starts no threads of its own and installs no
  * signal handlers. A client does not survive fork(): open one in the child.
+ *  - Large answers: gRPC allocates what it receives with malloc. A program that receives megabytes
+ * often does well to keep freed memory (mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD) or to use
+ * another allocator.
  *  - Structures that the caller fills begin with |size|, set to sizeof of the structure. Structures
  * that the library returns may grow at their end in later versions.
  *
