@@ -1,4 +1,5 @@
 #include "conformance.h"
+#include "passes.h"
 
 /* Shape inference and the reference evaluation of the operators. */
 static kaena_status execute_eval(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
@@ -10,7 +11,23 @@ static kaena_status execute_eval(kaena_arena *arena, kgr_graph *g, const kop_ten
     return kgr_eval(g, in, out, &env, err);
 }
 
+/* The same after the compiler's passes, which leave a graph's function alone. */
+static kaena_status execute_passes(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
+                                   kop_tensor *out, kaena_err *err)
+{
+    kop_env env = {.arena = arena};
+    const kcc_options opt = {.cast = KCC_CAST_NONE, .num_tpbs = 1};
+    static kaena_status (*const passes[])(kgr_graph *, const kcc_options *, kaena_err *) = {
+        kcc_pass_infer, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
+    for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
+        KAENA_TRY(passes[i](g, &opt, err));
+        KAENA_TRY(kgr_check(g, err));
+    }
+    return kgr_eval(g, in, out, &env, err);
+}
+
 const conf_backend conf_backends[] = {
     {"eval", execute_eval},
+    {"passes", execute_passes},
 };
 const size_t conf_n_backends = sizeof conf_backends / sizeof conf_backends[0];

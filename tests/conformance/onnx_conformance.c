@@ -1,7 +1,7 @@
 /* Runs ONNX test cases (a model, inputs, expected outputs) through a backend and counts.
  *
  *     onnx_conformance [options] DIR...
- *     --backend NAME    how to execute: eval (default: every backend)
+ *     --backend NAME    how to execute: eval, passes (default: every backend)
  *     --xfail FILE      expected failures; an unexpected failure or pass makes the exit code 1
  *     --only PATTERN    cases whose name matches (fnmatch)
  *     --at-least N      fewer passing cases make the exit code 1
