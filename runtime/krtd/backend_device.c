@@ -1,0 +1,195 @@
+/* The daemon's devices: runtime/device behind krt_backend. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev.h"
+#include "krt_backend.h"
+
+struct krt_image {
+    dev_system *system;
+    neff_file *neff;
+    dev_model *model; /* NULL until loaded */
+    krt_tensor *in, *out;
+    krt_place *places;
+    uint32_t n_places;
+};
+
+/* What a krt_exec carries for us. */
+static_assert(sizeof(dev_request) <= sizeof((krt_exec *)NULL)->of_backend, "dev_request must fit");
+
+static kaena_status create(uint32_t n_chips, uint32_t n_threads, void **out, kaena_err *err)
+{
+    dev_config config = {.n_chips = n_chips, .threads = n_threads};
+    dev_system *system;
+    KAENA_TRY(dev_system_create(&config, &system, err));
+    *out = system;
+    return KAENA_OK;
+}
+
+static void destroy(void *self)
+{
+    (void)dev_system_destroy(self);
+}
+
+static krt_chip_info chip(void *self, uint32_t i)
+{
+    dev_chip_info info = dev_chip_info_of(self, i);
+    return (krt_chip_info){.dram_bytes = info.dram_bytes, .dram_used = info.dram_used};
+}
+
+static void close_image(krt_image *image)
+{
+    (void)dev_model_unload(image->model);
+    (void)neff_unref(image->neff);
+    free(image->in);
+    free(image->out);
+    free(image->places);
+    free(image);
+}
+
+static krt_tensor *describe(const neff_file *f, uint32_t n,
+                            neff_tensor (*get)(const neff_file *f, uint32_t i))
+{
+    krt_tensor *list = calloc((size_t)n + 1, sizeof *list);
+    for (uint32_t i = 0; i < n && list; i++) {
+        neff_tensor t = get(f, i);
+        list[i] = (krt_tensor){
+            .name = t.name, .dtype = t.dtype, .shape = t.shape, .bytes = (size_t)t.bytes};
+    }
+    return list;
+}
+
+/* Buffers are made once per model, so what a model takes and gives must have a size. */
+static kaena_status check_sizes(const krt_image *image, const char *label, kaena_err *err)
+{
+    for (int side = 0; side < 2; side++) {
+        uint32_t n = side ? neff_n_outputs(image->neff) : neff_n_inputs(image->neff);
+        for (uint32_t i = 0; i < n; i++) {
+            neff_tensor t = side ? neff_output(image->neff, i) : neff_input(image->neff, i);
+            if (!t.dynamic && t.dtype != KAENA_STRING)
+                continue;
+            kaena_status st =
+                KAENA_FAIL(err, UNIMPLEMENTED, "'%s': %s '%s' is %s, which krtd does not serve",
+                           label, side ? "output" : "input", t.name,
+                           t.dynamic ? "of a shape that only a run can tell" : "a string tensor");
+            kaena_err_hint(err, "compile the model with other outputs, or fix its shapes");
+            return st;
+        }
+    }
+    return KAENA_OK;
+}
+
+static kaena_status open_image(void *self, int fd, const char *label, krt_image **out,
+                               kaena_err *err)
+{
+    krt_image *image = calloc(1, sizeof *image);
+    if (!image)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    image->system = self;
+    kaena_status st = neff_open_fd(fd, label, &image->neff, err);
+    if (st != KAENA_OK) {
+        free(image);
+        return st;
+    }
+    image->in = describe(image->neff, neff_n_inputs(image->neff), neff_input);
+    image->out = describe(image->neff, neff_n_outputs(image->neff), neff_output);
+    st = image->in && image->out ? check_sizes(image, label, err)
+                                 : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    if (st != KAENA_OK) {
+        close_image(image);
+        return st;
+    }
+    *out = image;
+    return KAENA_OK;
+}
+
+static kaena_status load(krt_image *image, const char *name, kaena_err *err)
+{
+    dev_model *model;
+    KAENA_TRY(dev_model_load(image->system, name, image->neff, &model, err));
+    const dev_place *places = dev_model_places(model, &image->n_places);
+    image->model = model;
+    image->places = calloc((size_t)image->n_places + 1, sizeof *image->places);
+    if (!image->places)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    for (uint32_t i = 0; i < image->n_places; i++)
+        image->places[i] = (krt_place){places[i].chip, places[i].tpb};
+    return KAENA_OK;
+}
+
+static krt_image_info info(const krt_image *image)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(image->neff);
+    krt_image_info i = {
+        .model_name = meta->model_name,
+        .digest = neff_digest(image->neff),
+        .compiler = meta->compiler,
+        .in = image->in,
+        .out = image->out,
+        .n_in = neff_n_inputs(image->neff),
+        .n_out = neff_n_outputs(image->neff),
+        .estimated_latency_us = meta->n_estimates ? meta->estimates[0]->latency_us : 0,
+    };
+    if (image->model) {
+        i.device_only = dev_model_device_only(image->model);
+        i.contexts = dev_model_contexts(image->model);
+        i.dram_bytes = dev_model_dram_bytes(image->model);
+        i.places = image->places;
+        i.n_places = image->n_places;
+    }
+    return i;
+}
+
+static kaena_status verify(krt_image *image, kaena_err *err)
+{
+    KAENA_TRY(neff_check_weights(image->neff, err));
+    return neff_check_digest(image->neff, err);
+}
+
+/* ---- running ---- */
+
+static void done(dev_request *request, kaena_status status, const kaena_err *err)
+{
+    krt_exec *exec = request->user;
+    exec->started_ns = request->started_ns;
+    exec->finished_ns = request->finished_ns;
+    exec->done(exec, status, err);
+}
+
+static dev_request *request_of(krt_exec *exec)
+{
+    dev_request *request = (dev_request *)(void *)exec->of_backend;
+    *request = (dev_request){.in = exec->in, .out = exec->out, .done = done, .user = exec};
+    return request;
+}
+
+static bool submit(krt_image *image, krt_exec *exec)
+{
+    return dev_submit(image->model, request_of(exec));
+}
+
+static bool run(krt_image *image, krt_exec *exec)
+{
+    return dev_run(image->model, request_of(exec));
+}
+
+static bool idle(const krt_image *image)
+{
+    return dev_model_idle(image->model);
+}
+
+const krt_backend krt_device_backend = {
+    .create = create,
+    .destroy = destroy,
+    .tpbs_per_chip = DEV_TPBS_PER_CHIP,
+    .chip = chip,
+    .open = open_image,
+    .close = close_image,
+    .load = load,
+    .info = info,
+    .verify = verify,
+    .submit = submit,
+    .run = run,
+    .idle = idle,
+};
