@@ -1,0 +1,190 @@
+/* The pipeline of kcc, readable as the table |stages|. */
+#include "compile.h"
+
+#include <string.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "file.h"
+#include "neff.h"
+#include "onnx_import.h"
+
+static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
+{
+    if (c->io_config)
+        KAENA_TRY_WRAP(err, kcc_io_config_parse(c->arena, c->io_config, &c->io, err), "--io-config");
+    return kcc_import_onnx(c->arena, c->model, c->io_config ? &c->io : NULL, &c->graph, &c->info, err);
+}
+
+static kaena_status stage_infer(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_pass_infer(c->graph, &c->opt, err);
+}
+
+static kaena_status stage_fold(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_pass_fold(c->graph, &c->opt, err);
+}
+
+static kaena_status stage_simplify(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_pass_simplify(c->graph, &c->opt, err);
+}
+
+/* A model output that no node makes (an input handed through) gets a node of its own, so that every output is a step's. */
+static void own_outputs(kgr_graph *g)
+{
+    for (uint32_t i = 0; i < g->n_outputs; i++) {
+        kgr_value *v = g->outputs[i];
+        if (v->producer)
+            continue;
+        const char *name = v->name;
+        kgr_node *n = kgr_node_add(g, NULL, KOP_Identity, NULL, "output", &v, 1, &name, 1);
+        n->out[0]->t = v->t;
+        n->out[0]->t.data = NULL;
+        g->outputs[i] = n->out[0];
+        n->out[0]->n_uses++;
+        v->n_uses--;
+    }
+}
+
+static kaena_status stage_fuse(kcc_compilation *c, kaena_err *err)
+{
+    KAENA_TRY(kcc_pass_fuse(c->graph, &c->opt, err));
+    own_outputs(c->graph);
+    return KAENA_OK;
+}
+
+static kaena_status stage_partition(kcc_compilation *c, kaena_err *err)
+{
+    KAENA_TRY(kcc_pass_partition(c->graph, &c->opt, kcc_lowerable, err));
+    kcc_partition_build(c->graph, &c->plan);
+    return KAENA_OK;
+}
+
+static kaena_status stage_cast(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_pass_cast(c->graph, &c->opt, err);
+}
+
+static kaena_status stage_layout(kcc_compilation *c, kaena_err *err)
+{
+    c->weights = kcc_weights_create(c->arena);
+    c->module = KAENA_NEW_N(c->arena, kcc_module *, c->plan.n_steps);
+    for (uint32_t i = 0; i < c->plan.n_steps; i++) {
+        const kcc_step *s = &c->plan.steps[i];
+        if (!s->on_device)
+            continue;
+        c->module[i] = kcc_module_create(c->arena, &c->opt, c->graph, s->nodes, s->n_nodes, s->in, s->n_in, s->out, s->n_out, c->weights);
+        KAENA_TRY(kcc_layout(c->module[i], err));
+    }
+    return KAENA_OK;
+}
+
+typedef kaena_status module_pass(kcc_module *m, kaena_err *err);
+
+static kaena_status each_module(kcc_compilation *c, module_pass *pass, kaena_err *err)
+{
+    for (uint32_t i = 0; i < c->plan.n_steps; i++)
+        if (c->module[i])
+            KAENA_TRY(pass(c->module[i], err));
+    return KAENA_OK;
+}
+
+static kaena_status stage_place(kcc_compilation *c, kaena_err *err)
+{
+    return each_module(c, kcc_place, err);
+}
+
+static kaena_status stage_plan(kcc_compilation *c, kaena_err *err)
+{
+    return each_module(c, kcc_plan, err);
+}
+
+static kaena_status stage_lower(kcc_compilation *c, kaena_err *err)
+{
+    return each_module(c, kcc_emit, err);
+}
+
+static kaena_status stage_estimate(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_meta_build(c, err);
+}
+
+static kaena_status stage_write(kcc_compilation *c, kaena_err *err)
+{
+    uint32_t n_pieces, n_graphs = 0;
+    uint64_t bytes;
+    const kcc_piece *pieces = kcc_weights_pieces(c->weights, &n_pieces, &bytes);
+    struct neff_piece *weights = KAENA_NEW_N(c->arena, struct neff_piece, n_pieces);
+    for (uint32_t i = 0; i < n_pieces; i++)
+        weights[i] = (struct neff_piece){pieces[i].offset, pieces[i].size, pieces[i].data};
+    const kgr_graph **graphs = KAENA_NEW_N(c->arena, const kgr_graph *, c->plan.n_steps);
+    for (uint32_t i = 0; i < c->plan.n_steps; i++)
+        if (c->host[i])
+            graphs[n_graphs++] = c->host[i];
+    const neff_content content = {.meta = c->meta,
+                                  .programs = c->program,
+                                  .graphs = graphs,
+                                  .n_graphs = n_graphs,
+                                  .weights = weights,
+                                  .n_pieces = n_pieces,
+                                  .weights_bytes = bytes};
+    return neff_write(c->output, &content, err);
+}
+
+/* A stage: what it does, and what holds of the compilation when it has run. */
+static const struct stage {
+    const char *name;
+    kaena_status (*run)(kcc_compilation *c, kaena_err *err);
+    const char *establishes;
+} stages[] = {
+    {"import", stage_import, "a graph of canonical operators"},
+    {"infer", stage_infer, "types and shapes of all values"},
+    {"fold", stage_fold, "no node has constant inputs alone"},
+    {"simplify", stage_simplify, "fewer and more regular nodes"},
+    {"fuse", stage_fuse, "scales, biases, residuals and activations inside the nodes before them"},
+    {"partition", stage_partition, "steps on device and host"},
+    {"cast", stage_cast, "element types as stored on the device"},
+    {"layout", stage_layout, "a view of memory for every device value"},
+    {"place", stage_place, "TPBs and times of the nodes"},
+    {"plan", stage_plan, "addresses of the buffers"},
+    {"lower", stage_lower, "programs and packed weights"},
+    {"estimate", stage_estimate, "metadata, estimates, host graphs"},
+    {"write", stage_write, "the NEFF file"},
+};
+
+const char *kcc_stage_name(uint32_t i)
+{
+    return i < sizeof stages / sizeof *stages ? stages[i].name : NULL;
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void dump(const kcc_compilation *c)
+{
+    kaena_strbuf text = {0};
+    kgr_print(c->graph, false, &text);
+    (void)fwrite(text.data, 1, text.size, stdout);
+    kaena_strbuf_fini(&text);
+}
+
+kaena_status kcc_compile(kcc_compilation *c, const char *last, kaena_err *err)
+{
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        double start = seconds();
+        KAENA_TRY_WRAP(err, stages[i].run(c, err), "%s", stages[i].name);
+        if (c->progress)
+            c->progress(stages[i].name, seconds() - start);
+        if (c->dump_after && strcmp(c->dump_after, stages[i].name) == 0)
+            dump(c);
+        if (strcmp(last, stages[i].name) == 0)
+            break;
+    }
+    return KAENA_OK;
+}

@@ -1,0 +1,54 @@
+/* One compilation: from a model file to a NEFF, as a pipeline of named stages. */
+#ifndef KCC_COMPILE_H
+#define KCC_COMPILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "import_info.h"
+#include "io_config.h"
+#include "kaena/v1/neff.pb-c.h"
+#include "options.h"
+#include "passes.h"
+#include "schedule.h"
+
+#define KCC_VERSION_TEXT "kcc " KAENA_VERSION
+
+typedef struct kcc_compilation {
+    /* What is asked for. */
+    const char *model, *output, *io_config; /* io_config may be NULL */
+    kcc_options opt;
+    const char *dump_after; /* a stage's name, or NULL */
+    bool keep_all;          /* every value becomes an output of the model: verification looks for the layer that parts */
+    void (*progress)(const char *stage, double seconds); /* may be NULL */
+
+    /* What comes of it; the arena's. */
+    kaena_arena *arena;
+    kcc_import_info info;
+    kcc_io_config io;
+    kgr_graph *graph;
+    kcc_partition plan;
+    kcc_weights *weights;
+    kcc_module **module;  /* per step; NULL for host steps */
+    kgr_graph **host;     /* per step; NULL for device steps */
+    kisa_program *program; /* per TPB: the programs of all device steps, one after another */
+    Kaena__V1__NeffMeta *meta;
+} kcc_compilation;
+
+/* Runs the stages up to |last| ("write" for all of them). The message of a failure says what the model's file, node or value is called. */
+kaena_status kcc_compile(kcc_compilation *c, const char *last, kaena_err *err) KAENA_CHECKED;
+
+/* Names of the stages in order, for --help and -d; NULL after the last. */
+const char *kcc_stage_name(uint32_t i);
+
+/* meta.c: builds c->program and c->meta from the modules. */
+kaena_status kcc_meta_build(kcc_compilation *c, kaena_err *err) KAENA_CHECKED;
+
+/* report.c: what was compiled, for people. */
+void kcc_report(const kcc_compilation *c, kaena_strbuf *out);
+
+/* check.c: `kcc check` and `kcc list-operators`. */
+kaena_status kcc_check(kcc_compilation *c, kaena_strbuf *out, kaena_err *err) KAENA_CHECKED;
+void kcc_list_operators(kaena_strbuf *out);
+
+#endif
