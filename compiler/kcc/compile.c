@@ -48,9 +48,22 @@ static void own_outputs(kgr_graph *g)
     }
 }
 
+/* Makes a value an output of the model, if it is not one. */
+static void keep_value(kgr_graph *g, kgr_value *v)
+{
+    for (uint32_t i = 0; i < g->n_outputs; i++)
+        if (g->outputs[i] == v)
+            return;
+    kgr_output_add(g, v);
+}
+
 static kaena_status stage_fuse(kcc_compilation *c, kaena_err *err)
 {
     KAENA_TRY(kcc_pass_fuse(c->graph, &c->opt, err));
+    if (c->keep_all)
+        for (const kgr_node *n = c->graph->first; n; n = n->next)
+            for (uint32_t k = 0; k < n->n_out; k++)
+                keep_value(c->graph, n->out[k]);
     own_outputs(c->graph);
     return KAENA_OK;
 }

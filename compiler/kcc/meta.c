@@ -132,28 +132,25 @@ static Kaena__V1__NeffLayer *new_layer(builder *b, const kgr_node *n)
     return l;
 }
 
-/* A layer per node: its parts on several TPBs are one layer, whose time is the mean. */
+/* A layer per node: its parts on several TPBs, which were emitted one after another or TPB by TPB, are one layer, whose time is the mean. */
 static void add_layers(builder *b, const kcc_module *m)
 {
-    for (uint32_t i = 0; i < m->n_nodes; i++) {
-        const kgr_node *n = m->node[i];
-        Kaena__V1__NeffLayer *layer = NULL;
-        uint32_t parts = 0;
-        for (uint32_t k = 0; k < m->n_layers; k++) {
-            const kcc_layer *l = &m->layer[k];
-            if (l->node != n)
-                continue;
-            if (!layer) {
-                layer = new_layer(b, n);
-                layer->flops = l->flops;
-            }
-            layer->weight_bytes += l->weight_bytes;
-            cost_layer(m, l, layer);
-            parts++;
+    Kaena__V1__NeffLayer **of = KAENA_NEW_N(b->a, Kaena__V1__NeffLayer *, b->c->graph->n_values);
+    uint32_t *parts = KAENA_NEW_N(b->a, uint32_t, b->c->graph->n_values);
+    for (uint32_t k = 0; k < m->n_layers; k++) {
+        const kcc_layer *l = &m->layer[k];
+        uint32_t id = l->node->out[0]->id; /* a node's first result names it */
+        if (!of[id]) {
+            of[id] = new_layer(b, l->node);
+            of[id]->flops = l->flops;
         }
-        if (layer)
-            layer->estimated_us /= parts;
+        of[id]->weight_bytes += l->weight_bytes;
+        cost_layer(m, l, of[id]);
+        parts[id]++;
     }
+    for (uint32_t id = 0; id < b->c->graph->n_values; id++)
+        if (of[id])
+            of[id]->estimated_us /= parts[id];
 }
 
 /* Bytes of everything a host step touches, as far as shapes are known. */
