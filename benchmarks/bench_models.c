@@ -1,6 +1,8 @@
-/* One model, Kaena beside ONNX Runtime in one process: blocks of inferences take turns, medians are compared.
+/* One model, Kaena beside ONNX Runtime in one process: blocks of inferences take turns, medians are
+ * compared.
  *
- * bench_models --ort LIBONNXRUNTIME --onnx F --neff F --name N [--threads N] [--rounds N] [--krtd ADDRESS --path F]
+ * bench_models --ort LIBONNXRUNTIME --onnx F --neff F --name N [--threads N] [--rounds N] [--krtd
+ * ADDRESS --path F]
  *
  * benchmarks/models makes the files and calls it. */
 #include <getopt.h>
@@ -85,7 +87,11 @@ static void kaena_run(kaena_side *k)
 
 static void describe(kaena_tensor *t, neff_tensor from, void *data)
 {
-    *t = (kaena_tensor){.name = from.name, .data = data, .bytes = from.bytes, .rank = from.shape.rank, .dtype = from.dtype};
+    *t = (kaena_tensor){.name = from.name,
+                        .data = data,
+                        .bytes = from.bytes,
+                        .rank = from.shape.rank,
+                        .dtype = from.dtype};
     memcpy(t->shape, from.shape.dim, sizeof from.shape.dim[0] * (size_t)from.shape.rank);
 }
 
@@ -106,9 +112,11 @@ static double kaena_open(kaena_side *k, const settings *s, const ort_input *inpu
         if (kaena_model_load(k->client, s->neff, &load, NULL, &err) != KAENA_OK)
             die(&err);
     } else {
-        const dev_config config = {.n_chips = (neff_meta(k->file)->num_tpbs + DEV_TPBS_PER_CHIP - 1) / DEV_TPBS_PER_CHIP,
-                                   .threads = (uint32_t)s->threads};
-        if (dev_system_create(&config, &k->sys, &err) != KAENA_OK || dev_model_load(k->sys, s->name, k->file, &k->model, &err) != KAENA_OK)
+        const dev_config config = {
+            .n_chips = (neff_meta(k->file)->num_tpbs + DEV_TPBS_PER_CHIP - 1) / DEV_TPBS_PER_CHIP,
+            .threads = (uint32_t)s->threads};
+        if (dev_system_create(&config, &k->sys, &err) != KAENA_OK ||
+            dev_model_load(k->sys, s->name, k->file, &k->model, &err) != KAENA_OK)
             die(&err);
     }
     double took = now_ms() - start;
@@ -164,7 +172,8 @@ static double quantile(samples *s, double q)
 }
 
 #define BLOCK_MS 150.0 /* one side's turn */
-#define SETTLE_RUNS 2  /* at the start of a turn, not counted: the other side's threads go to sleep, caches fill */
+#define SETTLE_RUNS                                                                                \
+    2 /* at the start of a turn, not counted: the other side's threads go to sleep, caches fill */
 
 /* Takes a turn of one side. */
 static void take_turn(samples *s, void (*run)(void *), void *side)
@@ -216,8 +225,9 @@ static void measure_alone(const settings *s, const ort_input *input, size_t n)
         double load = kaena_open(&k, s, input, n), start = now_ms();
         kaena_run(&k);
         double first = now_ms() - start;
-        (void)printf("  load %.1f ms, first inference %.2f ms, peak RSS %ld MB (%ld MB of it before the load)\n", load, first,
-                     status_kb("VmHWM") / 1024, before / 1024);
+        (void)printf("  load %.1f ms, first inference %.2f ms, peak RSS %ld MB (%ld MB of it "
+                     "before the load)\n",
+                     load, first, status_kb("VmHWM") / 1024, before / 1024);
         (void)fflush(stdout);
         _exit(0);
     }
@@ -250,19 +260,36 @@ static void fill(ort_input *in, size_t n)
 
 static bool parse(int argc, char **argv, settings *s)
 {
-    static const struct option options[] = {{"ort", 1, NULL, 'o'},  {"onnx", 1, NULL, 'm'},    {"neff", 1, NULL, 'n'},   {"name", 1, NULL, 'N'},
-                                            {"krtd", 1, NULL, 'k'}, {"threads", 1, NULL, 't'}, {"rounds", 1, NULL, 'r'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"ort", 1, NULL, 'o'},    {"onnx", 1, NULL, 'm'},
+                                            {"neff", 1, NULL, 'n'},   {"name", 1, NULL, 'N'},
+                                            {"krtd", 1, NULL, 'k'},   {"threads", 1, NULL, 't'},
+                                            {"rounds", 1, NULL, 'r'}, {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
-        case 'o': s->ort = optarg; break;
-        case 'm': s->onnx = optarg; break;
-        case 'n': s->neff = optarg; break;
-        case 'N': s->name = optarg; break;
-        case 'k': s->krtd = optarg; break;
-        case 't': s->threads = atoi(optarg); break;
-        case 'r': s->rounds = atoi(optarg); break;
-        default: return false;
+        case 'o':
+            s->ort = optarg;
+            break;
+        case 'm':
+            s->onnx = optarg;
+            break;
+        case 'n':
+            s->neff = optarg;
+            break;
+        case 'N':
+            s->name = optarg;
+            break;
+        case 'k':
+            s->krtd = optarg;
+            break;
+        case 't':
+            s->threads = atoi(optarg);
+            break;
+        case 'r':
+            s->rounds = atoi(optarg);
+            break;
+        default:
+            return false;
         }
     }
     return s->ort && s->onnx && s->neff && s->name && s->threads > 0 && s->rounds > 0;
@@ -272,7 +299,8 @@ int main(int argc, char **argv)
 {
     settings s = {.threads = 1, .rounds = 10};
     if (!parse(argc, argv, &s)) {
-        (void)fprintf(stderr, "usage: bench_models --ort LIB --onnx F --neff F --name N [--threads N] [--rounds N] [--krtd ADDRESS]\n");
+        (void)fprintf(stderr, "usage: bench_models --ort LIB --onnx F --neff F --name N [--threads "
+                              "N] [--rounds N] [--krtd ADDRESS]\n");
         return 2;
     }
     static samples ours, theirs;
@@ -292,8 +320,10 @@ int main(int argc, char **argv)
         take_turn(&theirs, run_ort, ort);
     }
     double our_ms = quantile(&ours, 0.5), their_ms = quantile(&theirs, 0.5);
-    (void)printf("%s threads=%d ours_ms=%.3f ort_ms=%.3f ratio=%.2f\n", s.name, s.threads, our_ms, their_ms, their_ms / our_ms);
-    (void)printf("  p99 ours %.3f ms, ort %.3f ms; %s; cosine of the first output %.5f\n", quantile(&ours, 0.99), quantile(&theirs, 0.99),
+    (void)printf("%s threads=%d ours_ms=%.3f ort_ms=%.3f ratio=%.2f\n", s.name, s.threads, our_ms,
+                 their_ms, their_ms / our_ms);
+    (void)printf("  p99 ours %.3f ms, ort %.3f ms; %s; cosine of the first output %.5f\n",
+                 quantile(&ours, 0.99), quantile(&theirs, 0.99),
                  s.krtd ? "through krtd" : "in-process", same);
     kaena_close(&k);
     ort_close(ort);

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The interface is an append-only table of functions; these are the positions of those used here, of version 13 and later. */
+/* The interface is an append-only table of functions; these are the positions of those used here,
+ * of version 13 and later. */
 enum ort_function {
     ORT_GET_ERROR_MESSAGE = 2,
     ORT_CREATE_ENV = 3,
@@ -61,14 +62,18 @@ struct ort_session {
 static void check(const ort_session *s, handle status)
 {
     if (status) {
-        (void)fprintf(stderr, "benchmark: ONNX Runtime: %s\n", ((const char *(*)(handle))s->api[ORT_GET_ERROR_MESSAGE])(status));
+        (void)fprintf(stderr, "benchmark: ONNX Runtime: %s\n",
+                      ((const char *(*)(handle))s->api[ORT_GET_ERROR_MESSAGE])(status));
         exit(1);
     }
 }
 
 static size_t element_bytes(int type)
 {
-    return type == 7 || type == 11 || type == 13 ? 8 : type == 2 || type == 3 || type == 9 ? 1 : type == 10 || type == 16 ? 2 : 4;
+    return type == 7 || type == 11 || type == 13 ? 8
+           : type == 2 || type == 3 || type == 9 ? 1
+           : type == 10 || type == 16            ? 2
+                                                 : 4;
 }
 
 static void make_input(ort_session *s, size_t i, handle allocator, handle memory)
@@ -100,8 +105,8 @@ static void make_input(ort_session *s, size_t i, handle allocator, handle memory
     if (!in->data)
         exit(1);
     memset(in->data, 0, in->bytes);
-    CALL(s, ORT_TENSOR_WITH_DATA, (handle, void *, size_t, const int64_t *, size_t, int, handle *), memory, in->data, in->bytes, in->dim,
-         in->rank, type, &s->in_value[i]);
+    CALL(s, ORT_TENSOR_WITH_DATA, (handle, void *, size_t, const int64_t *, size_t, int, handle *),
+         memory, in->data, in->bytes, in->dim, in->rank, type, &s->in_value[i]);
 }
 
 ort_session *ort_open(const char *library, const char *model, int threads)
@@ -118,7 +123,8 @@ ort_session *ort_open(const char *library, const char *model, int threads)
     *(void **)&get_base = dlsym(s->library, "OrtGetApiBase");
     s->api = get_base ? get_base()->get_api(ORT_API_VERSION) : NULL;
     if (!s->api) {
-        (void)fprintf(stderr, "benchmark: '%s' is not a libonnxruntime of version 1.%d or later\n", library, ORT_API_VERSION);
+        (void)fprintf(stderr, "benchmark: '%s' is not a libonnxruntime of version 1.%d or later\n",
+                      library, ORT_API_VERSION);
         exit(1);
     }
     handle options, allocator, memory;
@@ -128,20 +134,23 @@ ort_session *ort_open(const char *library, const char *model, int threads)
     CALL(s, ORT_SET_INTRA_THREADS, (handle, int), options, threads);
     CALL(s, ORT_SET_INTER_THREADS, (handle, int), options, 1);
     CALL(s, ORT_SET_LOG_SEVERITY, (handle, int), options, ORT_LOG_ERROR);
-    CALL(s, ORT_CREATE_SESSION, (handle, const char *, handle, handle *), s->env, model, options, &s->session);
+    CALL(s, ORT_CREATE_SESSION, (handle, const char *, handle, handle *), s->env, model, options,
+         &s->session);
     CALL(s, ORT_DEFAULT_ALLOCATOR, (handle *), &allocator);
     CALL(s, ORT_CPU_MEMORY_INFO, (int, int, handle *), 1, 0, &memory);
     CALL(s, ORT_INPUT_COUNT, (handle, size_t *), s->session, &s->n_in);
     CALL(s, ORT_OUTPUT_COUNT, (handle, size_t *), s->session, &s->n_out);
     if (s->n_in > ORT_MAX_TENSORS || s->n_out > ORT_MAX_TENSORS) {
-        (void)fprintf(stderr, "benchmark: '%s' has more than %d inputs or outputs\n", model, ORT_MAX_TENSORS);
+        (void)fprintf(stderr, "benchmark: '%s' has more than %d inputs or outputs\n", model,
+                      ORT_MAX_TENSORS);
         exit(1);
     }
     for (size_t i = 0; i < s->n_in; i++)
         make_input(s, i, allocator, memory);
     for (size_t i = 0; i < s->n_out; i++) {
         char *name;
-        CALL(s, ORT_OUTPUT_NAME, (handle, size_t, handle, char **), s->session, i, allocator, &name);
+        CALL(s, ORT_OUTPUT_NAME, (handle, size_t, handle, char **), s->session, i, allocator,
+             &name);
         s->out_name[i] = name;
     }
     return s;
@@ -174,8 +183,10 @@ ort_input *ort_inputs(ort_session *s, size_t *n)
 void ort_run(ort_session *s)
 {
     release_outputs(s);
-    CALL(s, ORT_RUN, (handle, handle, const char *const *, const handle *, size_t, const char *const *, size_t, handle *), s->session, NULL,
-         s->in_name, s->in_value, s->n_in, s->out_name, s->n_out, s->out_value);
+    CALL(s, ORT_RUN,
+         (handle, handle, const char *const *, const handle *, size_t, const char *const *, size_t,
+          handle *),
+         s->session, NULL, s->in_name, s->in_value, s->n_in, s->out_name, s->n_out, s->out_value);
 }
 
 const float *ort_output(ort_session *s, size_t i, size_t *n)

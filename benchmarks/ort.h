@@ -1,4 +1,5 @@
-/* ONNX Runtime as the other side of a comparison: loaded at run time through its C interface, never linked. */
+/* ONNX Runtime as the other side of a comparison: loaded at run time through its C interface, never
+ * linked. */
 #ifndef BENCH_ORT_H
 #define BENCH_ORT_H
 
@@ -18,7 +19,8 @@ typedef struct ort_input {
     void *data;
 } ort_input;
 
-/* Loads |library| (libonnxruntime.so) and |model|, all optimisations on, |threads| threads that may spin. Ends the process with a message where it can't. */
+/* Loads |library| (libonnxruntime.so) and |model|, all optimisations on, |threads| threads that may
+ * spin. Ends the process with a message where it can't. */
 ort_session *ort_open(const char *library, const char *model, int threads);
 void ort_close(ort_session *s);
 /* Buffers of the inputs, to be filled by the caller; they stay. */

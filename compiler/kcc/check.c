@@ -30,16 +30,20 @@ kaena_status kcc_check(kcc_compilation *c, kaena_strbuf *out, kaena_err *err)
         }
         total++;
     }
-    kaena_strbuf_printf(out, "%-28s %8s %8s %8s  %s\n", "Operator", "Count", "Device", "Host", "Why on the host");
+    kaena_strbuf_printf(out, "%-28s %8s %8s %8s  %s\n", "Operator", "Count", "Device", "Host",
+                        "Why on the host");
     for (uint32_t k = 0; k < n_rows; k++)
-        kaena_strbuf_printf(out, "%-28s %8u %8u %8u  %s\n", row[k].origin, row[k].device + row[k].host, row[k].device, row[k].host,
+        kaena_strbuf_printf(out, "%-28s %8u %8u %8u  %s\n", row[k].origin,
+                            row[k].device + row[k].host, row[k].device, row[k].host,
                             row[k].reason ? row[k].reason : "");
-    kaena_strbuf_printf(out, "%u of %u operators (%.1f %%) run on the device\n", device, total, total ? 100.0 * device / total : 100.0);
+    kaena_strbuf_printf(out, "%u of %u operators (%.1f %%) run on the device\n", device, total,
+                        total ? 100.0 * device / total : 100.0);
     return KAENA_OK;
 }
 
 void kcc_list_operators(kaena_strbuf *out)
 {
     for (int op = 1; op < KOP_COUNT; op++)
-        kaena_strbuf_printf(out, "%-28s %s\n", kop_row_of((kop_op)op)->name, kcc_row_of((kop_op)op) ? "device" : "host");
+        kaena_strbuf_printf(out, "%-28s %s\n", kop_row_of((kop_op)op)->name,
+                            kcc_row_of((kop_op)op) ? "device" : "host");
 }

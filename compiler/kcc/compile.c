@@ -12,8 +12,10 @@
 static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
 {
     if (c->io_config)
-        KAENA_TRY_WRAP(err, kcc_io_config_parse(c->arena, c->io_config, &c->io, err), "--io-config");
-    return kcc_import_onnx(c->arena, c->model, c->io_config ? &c->io : NULL, &c->graph, &c->info, err);
+        KAENA_TRY_WRAP(err, kcc_io_config_parse(c->arena, c->io_config, &c->io, err),
+                       "--io-config");
+    return kcc_import_onnx(c->arena, c->model, c->io_config ? &c->io : NULL, &c->graph, &c->info,
+                           err);
 }
 
 static kaena_status stage_infer(kcc_compilation *c, kaena_err *err)
@@ -31,7 +33,8 @@ static kaena_status stage_simplify(kcc_compilation *c, kaena_err *err)
     return kcc_pass_simplify(c->graph, &c->opt, err);
 }
 
-/* A model output that no node makes (an input handed through) gets a node of its own, so that every output is a step's. */
+/* A model output that no node makes (an input handed through) gets a node of its own, so that every
+ * output is a step's. */
 static void own_outputs(kgr_graph *g)
 {
     for (uint32_t i = 0; i < g->n_outputs; i++) {
@@ -70,14 +73,14 @@ static kaena_status stage_fuse(kcc_compilation *c, kaena_err *err)
 
 static kaena_status stage_partition(kcc_compilation *c, kaena_err *err)
 {
-    KAENA_TRY(kcc_pass_partition(c->graph, &c->opt, kcc_lowerable, err));
-    kcc_partition_build(c->graph, &c->plan);
-    return KAENA_OK;
+    return kcc_pass_partition(c->graph, &c->opt, kcc_lowerable, err);
 }
 
 static kaena_status stage_cast(kcc_compilation *c, kaena_err *err)
 {
-    return kcc_pass_cast(c->graph, &c->opt, err);
+    KAENA_TRY(kcc_pass_cast(c->graph, &c->opt, err));
+    kcc_partition_build(c->graph, &c->plan);
+    return KAENA_OK;
 }
 
 static kaena_status stage_layout(kcc_compilation *c, kaena_err *err)
@@ -88,7 +91,8 @@ static kaena_status stage_layout(kcc_compilation *c, kaena_err *err)
         const kcc_step *s = &c->plan.steps[i];
         if (!s->on_device)
             continue;
-        c->module[i] = kcc_module_create(c->arena, &c->opt, c->graph, s->nodes, s->n_nodes, s->in, s->n_in, s->out, s->n_out, c->weights);
+        c->module[i] = kcc_module_create(c->arena, &c->opt, c->graph, s->nodes, s->n_nodes, s->in,
+                                         s->n_in, s->out, s->n_out, c->weights);
         KAENA_TRY(kcc_layout(c->module[i], err));
     }
     return KAENA_OK;
@@ -157,8 +161,8 @@ static const struct stage {
     {"fold", stage_fold, "no node has constant inputs alone"},
     {"simplify", stage_simplify, "fewer and more regular nodes"},
     {"fuse", stage_fuse, "scales, biases, residuals and activations inside the nodes before them"},
-    {"partition", stage_partition, "steps on device and host"},
-    {"cast", stage_cast, "element types as stored on the device"},
+    {"partition", stage_partition, "device or host for every node"},
+    {"cast", stage_cast, "element types as stored on the device; the steps of the plan"},
     {"layout", stage_layout, "a view of memory for every device value"},
     {"place", stage_place, "TPBs and times of the nodes"},
     {"plan", stage_plan, "addresses of the buffers"},

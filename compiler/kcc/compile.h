@@ -19,7 +19,8 @@ typedef struct kcc_compilation {
     const char *model, *output, *io_config; /* io_config may be NULL */
     kcc_options opt;
     const char *dump_after; /* a stage's name, or NULL */
-    bool keep_all;          /* every value becomes an output of the model: verification looks for the layer that parts */
+    bool keep_all; /* every value becomes an output of the model: verification looks for the layer
+                      that parts */
     void (*progress)(const char *stage, double seconds); /* may be NULL */
 
     /* What comes of it; the arena's. */
@@ -29,13 +30,14 @@ typedef struct kcc_compilation {
     kgr_graph *graph;
     kcc_partition plan;
     kcc_weights *weights;
-    kcc_module **module;  /* per step; NULL for host steps */
-    kgr_graph **host;     /* per step; NULL for device steps */
+    kcc_module **module;   /* per step; NULL for host steps */
+    kgr_graph **host;      /* per step; NULL for device steps */
     kisa_program *program; /* per TPB: the programs of all device steps, one after another */
     Kaena__V1__NeffMeta *meta;
 } kcc_compilation;
 
-/* Runs the stages up to |last| ("write" for all of them). The message of a failure says what the model's file, node or value is called. */
+/* Runs the stages up to |last| ("write" for all of them). The message of a failure says what the
+ * model's file, node or value is called. */
 kaena_status kcc_compile(kcc_compilation *c, const char *last, kaena_err *err) KAENA_CHECKED;
 
 /* Names of the stages in order, for --help and -d; NULL after the last. */

@@ -23,7 +23,8 @@ static kgr_value *copy_value(copying *c, const kgr_value *v)
 
 kgr_graph *kcc_host_graph(kaena_arena *arena, const kgr_graph *g, const kcc_step *step)
 {
-    copying c = {.to = kgr_graph_create(arena, g->name), .value = KAENA_NEW_N(arena, kgr_value *, g->n_values)};
+    copying c = {.to = kgr_graph_create(arena, g->name),
+                 .value = KAENA_NEW_N(arena, kgr_value *, g->n_values)};
     for (uint32_t i = 0; i < step->n_in; i++)
         kgr_input_add(c.to, copy_value(&c, step->in[i]));
     for (uint32_t i = 0; i < step->n_nodes; i++) {
@@ -34,7 +35,8 @@ kgr_graph *kcc_host_graph(kaena_arena *arena, const kgr_graph *g, const kcc_step
             in[k] = copy_value(&c, n->in[k]);
         for (uint32_t k = 0; k < n->n_out; k++)
             names[k] = n->out[k]->name;
-        kgr_node *copy = kgr_node_add(c.to, NULL, n->op, n->name, n->origin, in, n->n_in, names, n->n_out);
+        kgr_node *copy =
+            kgr_node_add(c.to, NULL, n->op, n->name, n->origin, in, n->n_in, names, n->n_out);
         for (uint32_t k = 0; k < n->n_attr; k++)
             kgr_attr_set(c.to, copy, &n->attr[k]);
         for (uint32_t k = 0; k < n->n_out; k++) {

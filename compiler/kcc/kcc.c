@@ -8,7 +8,6 @@
 #include "compile.h"
 #include "file.h"
 #include "neff.h"
-#include "verify.h"
 
 #define EXIT_USAGE 2
 
@@ -49,20 +48,36 @@ static bool choose(const choice *c, const char *text, int *out)
     return false;
 }
 
-enum option_id { OPT_FRAMEWORK = 256, OPT_MODEL, OPT_IO_CONFIG, OPT_NUM_TPBS, OPT_OUTPUT, OPT_DEBUG, OPT_OPTIMIZE, OPT_CAST, OPT_MUST_COMPILE, OPT_VERIFY };
+enum option_id {
+    OPT_FRAMEWORK = 256,
+    OPT_MODEL,
+    OPT_IO_CONFIG,
+    OPT_NUM_TPBS,
+    OPT_OUTPUT,
+    OPT_DEBUG,
+    OPT_OPTIMIZE,
+    OPT_CAST,
+    OPT_MUST_COMPILE
+};
 
 static const struct option options[] = {
-    {"framework", required_argument, NULL, OPT_FRAMEWORK}, {"model", required_argument, NULL, OPT_MODEL},
-    {"io-config", required_argument, NULL, OPT_IO_CONFIG}, {"num-tpbs", required_argument, NULL, OPT_NUM_TPBS},
-    {"output", required_argument, NULL, OPT_OUTPUT},       {"debug", no_argument, NULL, OPT_DEBUG},
-    {"optimize", required_argument, NULL, OPT_OPTIMIZE},   {"fp32-cast", required_argument, NULL, OPT_CAST},
-    {"must-compile", no_argument, NULL, OPT_MUST_COMPILE}, {"verify", no_argument, NULL, OPT_VERIFY},
+    {"framework", required_argument, NULL, OPT_FRAMEWORK},
+    {"model", required_argument, NULL, OPT_MODEL},
+    {"io-config", required_argument, NULL, OPT_IO_CONFIG},
+    {"num-tpbs", required_argument, NULL, OPT_NUM_TPBS},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    {"debug", no_argument, NULL, OPT_DEBUG},
+    {"optimize", required_argument, NULL, OPT_OPTIMIZE},
+    {"fp32-cast", required_argument, NULL, OPT_CAST},
+    {"must-compile", no_argument, NULL, OPT_MUST_COMPILE},
     {NULL, 0, NULL, 0},
 };
 
 static const choice frameworks[] = {{"ONNX", 1}, {NULL, 0}};
-static const choice casts[] = {{"all", KCC_CAST_ALL}, {"matmul", KCC_CAST_MATMUL}, {"none", KCC_CAST_NONE}, {NULL, 0}};
-static const choice optimizes[] = {{"latency", KCC_OPTIMIZE_LATENCY}, {"throughput", KCC_OPTIMIZE_THROUGHPUT}, {NULL, 0}};
+static const choice casts[] = {
+    {"all", KCC_CAST_ALL}, {"matmul", KCC_CAST_MATMUL}, {"none", KCC_CAST_NONE}, {NULL, 0}};
+static const choice optimizes[] = {
+    {"latency", KCC_OPTIMIZE_LATENCY}, {"throughput", KCC_OPTIMIZE_THROUGHPUT}, {NULL, 0}};
 
 static bool known_stage(const char *name)
 {
@@ -73,7 +88,7 @@ static bool known_stage(const char *name)
 }
 
 /* Parses the options all commands share; 0, or the exit status. */
-static int parse(int argc, char **argv, kcc_compilation *c, bool *verify)
+static int parse(int argc, char **argv, kcc_compilation *c)
 {
     int id, value = 0;
     bool framework = false;
@@ -85,8 +100,12 @@ static int parse(int argc, char **argv, kcc_compilation *c, bool *verify)
                 return usage_error("framework '%s' is not supported, only ONNX", optarg);
             framework = true;
             break;
-        case OPT_MODEL: c->model = kaena_path_of_uri(optarg); break;
-        case OPT_IO_CONFIG: c->io_config = optarg; break;
+        case OPT_MODEL:
+            c->model = kaena_path_of_uri(optarg);
+            break;
+        case OPT_IO_CONFIG:
+            c->io_config = optarg;
+            break;
         case OPT_NUM_TPBS: {
             char *end;
             long n = strtol(optarg, &end, 10);
@@ -95,8 +114,12 @@ static int parse(int argc, char **argv, kcc_compilation *c, bool *verify)
             c->opt.num_tpbs = (uint32_t)n;
             break;
         }
-        case OPT_OUTPUT: c->output = kaena_path_of_uri(optarg); break;
-        case OPT_DEBUG: c->opt.debug = true; break;
+        case OPT_OUTPUT:
+            c->output = kaena_path_of_uri(optarg);
+            break;
+        case OPT_DEBUG:
+            c->opt.debug = true;
+            break;
         case OPT_OPTIMIZE:
             if (!choose(optimizes, optarg, &value))
                 return usage_error("--optimize '%s' is neither latency nor throughput", optarg);
@@ -107,15 +130,18 @@ static int parse(int argc, char **argv, kcc_compilation *c, bool *verify)
                 return usage_error("--fp32-cast '%s' is none of all, matmul, none", optarg);
             c->opt.cast = (kcc_cast)value;
             break;
-        case OPT_MUST_COMPILE: c->opt.must_compile = true; break;
-        case OPT_VERIFY: *verify = true; break;
+        case OPT_MUST_COMPILE:
+            c->opt.must_compile = true;
+            break;
         case 'd':
             if (!known_stage(optarg))
                 return usage_error("-d '%s' is not a stage", optarg);
             c->dump_after = optarg;
             break;
-        case ':': return usage_error("'%s' needs a value", argv[optind - 1]);
-        default: return usage_error("unknown option '%s'", argv[optind - 1]);
+        case ':':
+            return usage_error("'%s' needs a value", argv[optind - 1]);
+        default:
+            return usage_error("unknown option '%s'", argv[optind - 1]);
         }
     }
     if (optind < argc)
@@ -153,8 +179,7 @@ static int run_compile(int argc, char **argv)
     kcc_compilation c = {.arena = &arena, .opt = {.num_tpbs = 4}, .progress = show_progress};
     kaena_err err;
     kaena_err_init(&err);
-    bool verify = false;
-    int status = parse(argc, argv, &c, &verify);
+    int status = parse(argc, argv, &c);
     if (!status && !c.model)
         status = usage_error("%s", "--model is needed");
     if (!status) {
@@ -165,12 +190,6 @@ static int run_compile(int argc, char **argv)
             status = fail(&err);
         } else {
             kcc_report(&c, &report);
-            print(&report);
-            bool agrees = true;
-            if (verify && kcc_verify(&c, &report, &agrees, &err) != KAENA_OK)
-                status = fail(&err);
-            else if (verify && !agrees)
-                status = EXIT_FAILURE;
             print(&report);
         }
     }
@@ -185,8 +204,7 @@ static int run_check(int argc, char **argv)
     kcc_compilation c = {.arena = &arena, .opt = {.num_tpbs = 4}};
     kaena_err err;
     kaena_err_init(&err);
-    bool verify = false;
-    int status = parse(argc, argv, &c, &verify);
+    int status = parse(argc, argv, &c);
     if (!status && !c.model)
         status = usage_error("%s", "--model is needed");
     if (!status) {
@@ -202,8 +220,7 @@ static int run_check(int argc, char **argv)
 static int run_list(int argc, char **argv)
 {
     kcc_compilation c = {0};
-    bool verify = false;
-    int status = parse(argc, argv, &c, &verify);
+    int status = parse(argc, argv, &c);
     if (status)
         return status;
     kaena_strbuf out = {0};
@@ -214,8 +231,10 @@ static int run_list(int argc, char **argv)
 
 static const command commands[] = {
     {"compile", run_compile,
-     "compile --framework ONNX --model F [--io-config JSON|F] [--num-tpbs 1..64] [--output F.neff]\n"
-     "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] [--verify] [--debug] [-d STAGE]"},
+     "compile --framework ONNX --model F [--io-config JSON|F] [--num-tpbs 1..64] [--output "
+     "F.neff]\n"
+     "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
+     "[--debug] [-d STAGE]"},
     {"check", run_check, "check --framework ONNX --model F [--io-config JSON|F]"},
     {"list-operators", run_list, "list-operators --framework ONNX"},
 };
@@ -237,7 +256,8 @@ int main(int argc, char **argv)
     if (argc < 2)
         return help(stderr);
     if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0) {
-        (void)printf("%s\nNEFF format %d.%d\n", KCC_VERSION_TEXT, NEFF_FORMAT_MAJOR, NEFF_FORMAT_MINOR);
+        (void)printf("%s\nNEFF format %d.%d\n", KCC_VERSION_TEXT, NEFF_FORMAT_MAJOR,
+                     NEFF_FORMAT_MINOR);
         return EXIT_SUCCESS;
     }
     if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)

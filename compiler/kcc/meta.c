@@ -97,7 +97,8 @@ static void append_program(builder *b, const kcc_module *m)
     }
 }
 
-/* Time of a layer's instructions alone on their engines, the dearest engine's name, over all its TPBs. */
+/* Time of a layer's instructions alone on their engines, the dearest engine's name, over all its
+ * TPBs. */
 static void cost_layer(const kcc_module *m, const kcc_layer *l, Kaena__V1__NeffLayer *out)
 {
     double cycles[KISA_ENGINE_COUNT] = {0}, turns[KISA_MAX_LOOPS + 1] = {1};
@@ -132,7 +133,8 @@ static Kaena__V1__NeffLayer *new_layer(builder *b, const kgr_node *n)
     return l;
 }
 
-/* A layer per node: its parts on several TPBs, which were emitted one after another or TPB by TPB, are one layer, whose time is the mean. */
+/* A layer per node: its parts on several TPBs, which were emitted one after another or TPB by TPB,
+ * are one layer, whose time is the mean. */
 static void add_layers(builder *b, const kcc_module *m)
 {
     Kaena__V1__NeffLayer **of = KAENA_NEW_N(b->a, Kaena__V1__NeffLayer *, b->c->graph->n_values);
@@ -172,7 +174,8 @@ static void add_host_operators(builder *b, const kcc_step *s)
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         const kgr_node *n = s->nodes[i];
         b->meta->host_operators[b->meta->n_host_operators++] =
-            kaena_arena_printf(b->a, "%s (%s): %s", n->name, n->origin, n->reason ? n->reason : "computed on the host");
+            kaena_arena_printf(b->a, "%s (%s): %s", n->name, n->origin,
+                               n->reason ? n->reason : "computed on the host");
         Kaena__V1__NeffLayer *l = new_layer(b, n);
         l->on_host = true;
         l->engine = kaena_arena_strdup(b->a, "host");
@@ -251,7 +254,8 @@ static void add_weight_ranges(builder *b)
     }
 }
 
-static const char *const cast_names[] = {[KCC_CAST_ALL] = "all", [KCC_CAST_MATMUL] = "matmul", [KCC_CAST_NONE] = "none"};
+static const char *const cast_names[] = {
+    [KCC_CAST_ALL] = "all", [KCC_CAST_MATMUL] = "matmul", [KCC_CAST_NONE] = "none"};
 
 kaena_status kcc_meta_build(kcc_compilation *c, kaena_err *err)
 {
@@ -296,7 +300,8 @@ kaena_status kcc_meta_build(kcc_compilation *c, kaena_err *err)
             append_program(&b, m);
             add_layers(&b, m);
             meta->sb_bytes = m->sb_bytes > meta->sb_bytes ? m->sb_bytes : meta->sb_bytes;
-            meta->scratch_bytes = m->scratch_bytes > meta->scratch_bytes ? m->scratch_bytes : meta->scratch_bytes;
+            meta->scratch_bytes =
+                m->scratch_bytes > meta->scratch_bytes ? m->scratch_bytes : meta->scratch_bytes;
         } else {
             c->host[i] = kcc_host_graph(a, g, s);
             meta->plan->steps[i] = host_step(&b, s, graphs++);

@@ -1,5 +1,6 @@
 /* The report of a compilation, and `kcc check`. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,8 @@
 
 static int by_time(const void *a, const void *b)
 {
-    const Kaena__V1__NeffLayer *x = *(Kaena__V1__NeffLayer *const *)a, *y = *(Kaena__V1__NeffLayer *const *)b;
+    const Kaena__V1__NeffLayer *x = *(Kaena__V1__NeffLayer *const *)a,
+                               *y = *(Kaena__V1__NeffLayer *const *)b;
     return x->estimated_us < y->estimated_us ? 1 : x->estimated_us > y->estimated_us ? -1 : 0;
 }
 
@@ -35,8 +37,11 @@ static void report_memory(const kcc_compilation *c, kaena_strbuf *out)
     for (uint32_t i = 0; i < c->plan.n_steps; i++)
         if (c->module[i] && c->module[i]->lower_bound_bytes > bound)
             bound = c->module[i]->lower_bound_bytes;
-    kaena_strbuf_printf(out, "memory per TPB: %s of state buffer; per execution: %s of device DRAM; weights %s (least possible for activations: %s)\n",
-                        size_text(a, c->meta->sb_bytes), size_text(b, c->meta->scratch_bytes), size_text(d, weights), size_text(e, bound));
+    kaena_strbuf_printf(out,
+                        "memory per TPB: %s of state buffer; per execution: %s of device DRAM; "
+                        "weights %s (least possible for activations: %s)\n",
+                        size_text(a, c->meta->sb_bytes), size_text(b, c->meta->scratch_bytes),
+                        size_text(d, weights), size_text(e, bound));
 }
 
 static void report_layers(const kcc_compilation *c, kaena_strbuf *out)
@@ -52,9 +57,11 @@ static void report_layers(const kcc_compilation *c, kaena_strbuf *out)
     }
     qsort(sorted, m->n_layers, sizeof *sorted, by_time);
     if (total > 0)
-        kaena_strbuf_printf(out, "where the time goes (estimate per TPB, %zu layers):\n", m->n_layers);
+        kaena_strbuf_printf(out, "where the time goes (estimate per TPB, %zu layers):\n",
+                            m->n_layers);
     for (size_t i = 0; i < m->n_layers && i < SLOWEST_LAYERS && sorted[i]->estimated_us > 0; i++)
-        kaena_strbuf_printf(out, "  %5.1f %%  %9.1f us  %-4s  %s (%s)\n", 100 * sorted[i]->estimated_us / total, sorted[i]->estimated_us,
+        kaena_strbuf_printf(out, "  %5.1f %%  %9.1f us  %-4s  %s (%s)\n",
+                            100 * sorted[i]->estimated_us / total, sorted[i]->estimated_us,
                             sorted[i]->engine, sorted[i]->name, sorted[i]->operator_name);
     free(sorted);
 }
@@ -63,18 +70,24 @@ void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
 {
     const Kaena__V1__NeffMeta *m = c->meta;
     uint32_t device = c->plan.n_device_nodes, host = c->plan.n_host_nodes;
-    kaena_strbuf_printf(out, "%s: %u operators on the device, %u on the host, %zu step%s; %u TPB%s, %s\n", c->model, device, host,
-                        m->plan->n_steps, m->plan->n_steps == 1 ? "" : "s", m->num_tpbs, m->num_tpbs == 1 ? "" : "s", m->optimize);
+    kaena_strbuf_printf(
+        out, "%s: %u operators on the device, %u on the host, %zu step%s; %u TPB%s, %s\n", c->model,
+        device, host, m->plan->n_steps, m->plan->n_steps == 1 ? "" : "s", m->num_tpbs,
+        m->num_tpbs == 1 ? "" : "s", m->optimize);
     for (size_t i = 0; i < m->n_host_operators; i++)
         kaena_strbuf_printf(out, "  on the host: %s\n", m->host_operators[i]);
     report_memory(c, out);
     for (size_t i = 0; i < m->n_estimates; i++) {
         const Kaena__V1__NeffEstimate *e = m->estimates[i];
-        kaena_strbuf_printf(out, "estimate for %2u chip%s latency %.3f ms, throughput %.0f/s, PE array busy %.0f %%, bound by %s\n", e->chips,
-                            e->chips == 1 ? ": " : "s:", e->latency_us / 1000, e->throughput_per_s, 100 * e->tpb_utilisation, e->bottleneck);
+        kaena_strbuf_printf(out,
+                            "estimate for %2u chip%s latency %.3f ms, throughput %.0f/s, PE array "
+                            "busy %.0f %%, bound by %s\n",
+                            e->chips, e->chips == 1 ? ": " : "s:", e->latency_us / 1000,
+                            e->throughput_per_s, 100 * e->tpb_utilisation, e->bottleneck);
     }
     if (m->num_tpbs > 4 && m->n_estimates < 3)
-        kaena_strbuf_printf(out, "instances with fewer than %u chips have too few TPBs for it\n", (m->num_tpbs + 3) / 4);
+        kaena_strbuf_printf(out, "instances with fewer than %u chips have too few TPBs for it\n",
+                            (m->num_tpbs + 3) / 4);
     report_layers(c, out);
     kaena_strbuf_printf(out, "wrote %s\n", c->output);
 }

@@ -414,6 +414,14 @@ static void place_outputs(layout *l, const kgr_node *n)
         make_view(l, n->out[k]);
 }
 
+/* The node can write its output row-major: always, but for those that keep an axis other than the
+ * last contiguous. */
+static bool keeps_row_major(const kgr_node *n)
+{
+    const kcc_row *row = kcc_row_of(n->op);
+    return row->in != KCC_ORDER_AXIS || contiguous_axis(n, row) == n->out[0]->t.shape.rank - 1;
+}
+
 /* Outputs of the step that a node can write straight into the caller's buffer get an IO view now;
  * others are copied at the end. */
 static void bind_outputs(layout *l)
@@ -426,7 +434,7 @@ static void bind_outputs(layout *l)
         plan *p = plan_of(l, v);
         bool direct = v->producer && p->written_by_compute && p->users == 0 &&
                       p->order == KCC_ORDER_ROW && !p->is_output && !kcc_view_of(m, v)->buf &&
-                      kcc_row_of(v->producer->op)->in != KCC_ORDER_AXIS;
+                      keeps_row_major(v->producer);
         p->is_output = true;
         if (direct) {
             io_view(l, v, (uint16_t)i);
