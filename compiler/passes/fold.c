@@ -42,8 +42,11 @@ kaena_status kcc_pass_fold(kgr_graph *g, const kcc_options *opt, kaena_err *err)
         next = n->next;
         if (!knows_results(n))
             KAENA_TRY(kgr_infer_node(n, err));
-        if (can_fold(n))
-            KAENA_TRY(kgr_node_fold(g, n, 2 * FOLD_LIMIT, err));
+        kaena_status s = can_fold(n) ? kgr_node_fold(g, n, 2 * FOLD_LIMIT, err) : KAENA_OK;
+        if (s == KAENA_RESOURCE_EXHAUSTED)
+            kaena_err_init(err); /* too large to keep in the artifact: computed at run time */
+        else if (s != KAENA_OK)
+            return s;
     }
     (void)kgr_remove_dead(g);
     return KAENA_OK;

@@ -73,22 +73,30 @@ static bool of_user(const kgr_node *user, const kgr_value *x, affine *a)
     return true;
 }
 
+/* |count| elements of |from|, from |at| on, times |scale|, into |to|. */
+static void scale_run(kop_tensor *to, const kop_tensor *from, size_t at, size_t count, double scale)
+{
+    if (from->dtype == KAENA_F32) {
+        const float *x = (const float *)from->data + at;
+        float *y = (float *)to->data + at;
+        for (size_t i = 0; i < count; i++)
+            y[i] = (float)((double)x[i] * scale);
+        return;
+    }
+    for (size_t i = at; i < at + count; i++)
+        kop_set_float(to, i, kop_get_float(from, i) * scale);
+}
+
 /* |w| with every element times its output channel's scale: the first dimension of a Conv's weights,
  * the last of a Gemm's. */
 static kgr_value *scaled_weights(kgr_graph *g, const kgr_value *w, const affine *a, bool first)
 {
     kgr_value *r = kgr_value_add(g, w->name, w->t.dtype, &w->t.shape);
-    size_t n = kop_elements(&w->t), inner = first && a->n ? n / (size_t)a->n : 1;
+    size_t n = kop_elements(&w->t), channels = (size_t)a->n, run = first ? n / channels : 1;
     r->t.data = kaena_arena_array(g->arena, n, kaena_dtype_size(w->t.dtype));
-    const float *from = w->t.dtype == KAENA_F32 ? w->t.data : NULL;
-    float *to = r->t.data;
-    for (size_t i = 0; i < n; i++) {
-        double s = a->scale[i / inner % (size_t)a->n];
-        if (from)
-            to[i] = (float)((double)from[i] * s);
-        else
-            kop_set_float(&r->t, i, kop_get_float(&w->t, i) * s);
-    }
+    for (size_t at = 0; at < n;)
+        for (size_t c = 0; c < channels; c++, at += run)
+            scale_run(&r->t, &w->t, at, run, a->scale[c]);
     return r;
 }
 

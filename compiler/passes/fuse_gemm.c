@@ -1,16 +1,37 @@
 #include "fuse.h"
 
+#define BLOCK 64
+
+/* BLOCK elements of row |i| of |to|, or as many as there are, from column |j0| on. */
+static void copy_row(kop_tensor *to, const kop_tensor *from, int64_t i, int64_t j0, bool transpose,
+                     double alpha)
+{
+    int64_t rows = to->shape.dim[0], columns = to->shape.dim[1];
+    int64_t end = j0 + BLOCK < columns ? j0 + BLOCK : columns;
+    int64_t step = transpose ? rows : 1, first = transpose ? i : i * columns;
+    if (from->dtype == KAENA_F32 && alpha == 1) {
+        const float *x = from->data;
+        float *y = to->data;
+        for (int64_t j = j0; j < end; j++)
+            y[i * columns + j] = x[first + j * step];
+        return;
+    }
+    for (int64_t j = j0; j < end; j++)
+        kop_set_float(to, (size_t)(i * columns + j),
+                      alpha * kop_get_float(from, (size_t)(first + j * step)));
+}
+
 /* alpha * transpose?(b) as a constant [K, N]. */
 static kgr_value *plain_matrix(kgr_graph *g, const kgr_value *b, bool transpose, double alpha)
 {
     int64_t rows = b->t.shape.dim[transpose], columns = b->t.shape.dim[!transpose];
     kgr_value *c = kgr_value_add(g, b->name, b->t.dtype, &(kaena_shape){2, {rows, columns}});
     c->t.data = kaena_arena_array(g->arena, (size_t)(rows * columns), kaena_dtype_size(b->t.dtype));
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) {
-            size_t from = (size_t)(transpose ? j * rows + i : i * columns + j);
-            kop_set_float(&c->t, (size_t)(i * columns + j), alpha * kop_get_float(&b->t, from));
-        }
+    /* Square blocks, so that neither side strides through memory: these matrices are large. */
+    for (int64_t i0 = 0; i0 < rows; i0 += BLOCK)
+        for (int64_t j0 = 0; j0 < columns; j0 += BLOCK)
+            for (int64_t i = i0; i < i0 + BLOCK && i < rows; i++)
+                copy_row(&c->t, &b->t, i, j0, transpose, alpha);
     return c;
 }
 
