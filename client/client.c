@@ -135,7 +135,7 @@ static kaena_status ask_all(kaena_client *client, small_call *call, size_t *out_
             kaena_endpoint_acquire(&client->endpoints[i], deadline_ns, &conn, &failure);
         if (status == KAENA_OK)
             status = attempt_small(client, conn, deadline_ns, call, &outcome, &failure);
-        kaena_conn_unref(conn);
+        kaena_conn_release(conn);
         if (status != KAENA_OK && failed++ == 0)
             first = failure;
     }

@@ -354,7 +354,7 @@ kaena_status kaena_route(kaena_client *client, kaena_attempt attempt, void *user
                 kaena_endpoint_acquire(&client->endpoints[index], deadline_ns, &conn, &failure);
             if (status == KAENA_OK)
                 status = attempt(client, conn, deadline_ns, user, &outcome, &failure);
-            kaena_conn_unref(conn);
+            kaena_conn_release(conn);
             if (status == KAENA_OK) {
                 atomic_store(&client->preferred, index);
                 return KAENA_OK;

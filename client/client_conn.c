@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 struct kaena_conn {
-    atomic_int refs;
+    atomic_int refs; /* the endpoint's, and one for each call */
     atomic_bool cut;
     int fd; /* a duplicate of the one gRPC owns, to poll and to cut */
     grpc_channel *channel;
@@ -41,13 +41,7 @@ gpr_timespec kaena_gpr_time(int64_t ns)
                           .clock_type = GPR_CLOCK_MONOTONIC};
 }
 
-kaena_conn *kaena_conn_ref(kaena_conn *conn)
-{
-    atomic_fetch_add(&conn->refs, 1);
-    return conn;
-}
-
-void kaena_conn_unref(kaena_conn *conn)
+void kaena_conn_release(kaena_conn *conn)
 {
     if (!conn || atomic_fetch_sub(&conn->refs, 1) != 1)
         return;
@@ -258,29 +252,59 @@ kaena_status kaena_endpoint_init(kaena_endpoint *e, const char *address, kaena_e
 
 void kaena_endpoint_fini(kaena_endpoint *e)
 {
-    kaena_conn_unref(e->conn);
+    for (size_t i = 0; i < e->count; i++)
+        kaena_conn_release(e->conns[i]);
     free(e->address);
     pthread_mutex_destroy(&e->lock);
+}
+
+/* The live connection with the fewest calls, dead ones being dropped on the way; NULL: none, or all
+ * are busy and there may be one more. Under the lock. */
+static kaena_conn *least_busy(kaena_endpoint *e)
+{
+    kaena_conn *best = NULL;
+    size_t live = 0;
+    for (size_t i = 0; i < e->count; i++) {
+        kaena_conn *conn = e->conns[i];
+        if (atomic_load(&conn->cut)) {
+            kaena_conn_release(conn);
+            continue;
+        }
+        e->conns[live++] = conn;
+        if (!best || atomic_load(&conn->refs) < atomic_load(&best->refs))
+            best = conn;
+    }
+    e->count = live;
+    bool busy = best && atomic_load(&best->refs) > 1;
+    return busy && live < KAENA_ENDPOINT_CONNS ? NULL : best;
 }
 
 kaena_status kaena_endpoint_acquire(kaena_endpoint *e, int64_t deadline_ns, kaena_conn **out,
                                     kaena_err *err)
 {
-    kaena_conn *conn = NULL, *old = NULL;
-    pthread_mutex_lock(&e->lock);
-    if (e->conn && kaena_conn_alive(e->conn))
-        conn = kaena_conn_ref(e->conn);
-    pthread_mutex_unlock(&e->lock);
-    if (!conn) {
-        /* Not under the lock: another thread's deadline may be shorter. Of two connections made at
-         * once the second replaces the first, which ends with its last call. */
-        KAENA_TRY(conn_open(e->address, deadline_ns, &conn, err));
+    kaena_conn *conn;
+    do {
         pthread_mutex_lock(&e->lock);
-        old = e->conn;
-        e->conn = kaena_conn_ref(conn);
+        conn = least_busy(e);
+        if (conn)
+            atomic_fetch_add(&conn->refs, 1);
         pthread_mutex_unlock(&e->lock);
-        kaena_conn_unref(old);
+        if (conn && kaena_conn_alive(conn)) {
+            *out = conn;
+            return KAENA_OK;
+        }
+        if (conn)
+            kaena_conn_cut(conn);
+        kaena_conn_release(conn);
+    } while (conn);
+    /* Not under the lock: another thread's deadline may be shorter. */
+    KAENA_TRY(conn_open(e->address, deadline_ns, &conn, err));
+    pthread_mutex_lock(&e->lock);
+    if (e->count < KAENA_ENDPOINT_CONNS) {
+        atomic_fetch_add(&conn->refs, 1);
+        e->conns[e->count++] = conn;
     }
+    pthread_mutex_unlock(&e->lock);
     *out = conn;
     return KAENA_OK;
 }

@@ -13,11 +13,10 @@
 
 #include "err.h"
 
-/* Shared: ref/unref. Immutable but for being cut. */
+/* Shared by the calls on it and the endpoint it belongs to. */
 typedef struct kaena_conn kaena_conn;
 
-kaena_conn *kaena_conn_ref(kaena_conn *conn);
-void kaena_conn_unref(kaena_conn *conn); /* NULL does nothing */
+void kaena_conn_release(kaena_conn *conn); /* NULL does nothing */
 grpc_channel *kaena_conn_channel(const kaena_conn *conn);
 const char *kaena_conn_address(const kaena_conn *conn);
 
@@ -27,21 +26,26 @@ bool kaena_conn_alive(const kaena_conn *conn);
 /* Ends every call on the connection. */
 void kaena_conn_cut(kaena_conn *conn);
 
-/* A daemon's address and the connection to it, if there is one. Any thread. */
+/* Calls on one connection take turns inside gRPC, at a price that grows with their number: each
+ * gets a connection of its own until there are that many. */
+#define KAENA_ENDPOINT_CONNS 16
+
+/* A daemon's address and the connections to it. Any thread. */
 typedef struct kaena_endpoint {
     pthread_mutex_t lock;
     char *address;
-    kaena_conn *conn; /* under |lock| */
+    kaena_conn *conns[KAENA_ENDPOINT_CONNS]; /* under |lock|, as the next */
+    size_t count;
 } kaena_endpoint;
 
 kaena_status kaena_endpoint_init(kaena_endpoint *endpoint, const char *address,
                                  kaena_err *err) KAENA_CHECKED;
 void kaena_endpoint_fini(kaena_endpoint *endpoint);
 
-/* Gives a reference to a live connection, made now if need be.
- * UNAVAILABLE        nothing answers there; |err| says what the system says
- * DEADLINE_EXCEEDED  not connected by |deadline_ns|
- * INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED (descriptors) */
+/* Gives a live connection for one call, made now if need be; kaena_conn_release when the call is
+ * over. UNAVAILABLE        nothing answers there; |err| says what the system says DEADLINE_EXCEEDED
+ * not connected by |deadline_ns| INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED
+ * (descriptors) */
 kaena_status kaena_endpoint_acquire(kaena_endpoint *endpoint, int64_t deadline_ns,
                                     kaena_conn **out_conn, kaena_err *err) KAENA_CHECKED;
 
