@@ -80,6 +80,10 @@ static kaena_status collect(onnx_scope *body, onnx_xlat *x, const Onnx__Function
 static kaena_status inline_body(onnx_xlat *x, Onnx__FunctionProto *f)
 {
     onnx_import *imp = x->imp;
+    for (const onnx_scope *s = x->scope; s; s = s->caller) {
+        if (s->function == f)
+            return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "it calls itself");
+    }
     if (x->scope->depth + 1 > KCC_ONNX_MAX_CALL_DEPTH)
         return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "calls are nested more than %d deep",
                           KCC_ONNX_MAX_CALL_DEPTH);
@@ -96,6 +100,7 @@ static kaena_status inline_body(onnx_xlat *x, Onnx__FunctionProto *f)
                        .n_nodes = (uint32_t)f->n_node,
                        .names = {.arena = imp->arena},
                        .function = f,
+                       .caller = x->scope,
                        .depth = x->scope->depth + 1};
     body.prefix = kaena_arena_printf(imp->arena, "%s::", x->label);
     onnx_attr *call_attr;

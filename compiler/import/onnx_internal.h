@@ -61,6 +61,7 @@ typedef struct onnx_scope {
     const onnx_attr *call_attr; /* what the call gives */
     uint32_t n_call_attr;
     const Onnx__FunctionProto *function; /* NULL in the main graph */
+    const struct onnx_scope *caller;     /* NULL in the main graph */
     uint32_t depth;                      /* 0 in the main graph */
 } onnx_scope;
 
@@ -98,6 +99,8 @@ onnx_def *onnx_scope_find(const onnx_scope *s, const char *name);
 /* The value of a name that is defined; makes an initializer's constant. |*out| is NULL for what a
  * function's call leaves out. */
 kaena_status onnx_scope_value(onnx_scope *s, const char *name, kgr_value **out) KAENA_CHECKED;
+/* What to call a node in messages: its name, or its first output's. */
+const char *onnx_node_label(const Onnx__NodeProto *n);
 /* "" for the default domain, by either of its names. */
 const char *onnx_domain(const char *domain);
 /* The version of |domain| the scope imports, 0 when it imports none. */
@@ -160,15 +163,17 @@ kaena_status onnx_xlat_finish(onnx_xlat *x, kop_op op) KAENA_CHECKED;
 #define ONNX_ATTR(op, last, attr, field, value)
 #define ONNX_RENAMED(op, last, new_name)
 #define ONNX_SPECIAL(op, first, last, function) kaena_status onnx_legacy_##function(onnx_xlat *x);
+#define ONNX_REPLACED(op, first, last, function) kaena_status onnx_legacy_##function(onnx_xlat *x);
 #include "onnx_legacy.def"
 #undef ONNX_MOVED
 #undef ONNX_ATTR
 #undef ONNX_RENAMED
 #undef ONNX_SPECIAL
+#undef ONNX_REPLACED
 
 /* Applies the rows of onnx_legacy.def. */
 kaena_status onnx_legacy(onnx_xlat *x) KAENA_CHECKED;
-/* The table itself translates |op| at |opset|, whatever ops.def has. */
+/* The table makes other operators of |op| at |opset|: ops.def need not have it. */
 bool onnx_legacy_knows(const char *op, int64_t opset);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include "onnx_internal.h"
 
-typedef enum row_kind { ROW_MOVED, ROW_ATTR, ROW_RENAMED, ROW_SPECIAL } row_kind;
+typedef enum row_kind { ROW_MOVED, ROW_ATTR, ROW_RENAMED, ROW_SPECIAL, ROW_REPLACED } row_kind;
 typedef enum moved_form { FORM_INTS, FORM_INT, FORM_SCALAR, FORM_FLOATS, FORM_LIKE } moved_form;
 
 typedef struct row {
@@ -14,7 +14,7 @@ typedef struct row {
     uint32_t slot;                          /* MOVED */
     moved_form form;                        /* MOVED */
     kop_attr value;                         /* ATTR */
-    kaena_status (*function)(onnx_xlat *x); /* SPECIAL */
+    kaena_status (*function)(onnx_xlat *x); /* SPECIAL, REPLACED */
 } row;
 
 #define ATTR_TYPE_i KOP_ATTR_INT
@@ -45,11 +45,18 @@ static const row rows[] = {
      .first = (FIRST),                                                                             \
      .last = (LAST),                                                                               \
      .function = onnx_legacy_##FUNCTION},
+#define ONNX_REPLACED(OP, FIRST, LAST, FUNCTION)                                                   \
+    {.op = #OP,                                                                                    \
+     .kind = ROW_REPLACED,                                                                         \
+     .first = (FIRST),                                                                             \
+     .last = (LAST),                                                                               \
+     .function = onnx_legacy_##FUNCTION},
 #include "onnx_legacy.def"
 #undef ONNX_MOVED
 #undef ONNX_ATTR
 #undef ONNX_RENAMED
 #undef ONNX_SPECIAL
+#undef ONNX_REPLACED
 };
 
 #define N_ROWS (sizeof rows / sizeof rows[0])
@@ -62,7 +69,7 @@ static bool applies(const row *r, const char *op, int64_t opset)
 bool onnx_legacy_knows(const char *op, int64_t opset)
 {
     for (size_t i = 0; i < N_ROWS; i++) {
-        if ((rows[i].kind == ROW_RENAMED || rows[i].kind == ROW_SPECIAL) &&
+        if ((rows[i].kind == ROW_RENAMED || rows[i].kind == ROW_REPLACED) &&
             applies(&rows[i], op, opset))
             return true;
     }
@@ -158,6 +165,7 @@ kaena_status onnx_legacy(onnx_xlat *x)
             x->op = r->attr;
             break;
         case ROW_SPECIAL:
+        case ROW_REPLACED:
             KAENA_TRY(r->function(x));
             break;
         }

@@ -61,9 +61,7 @@ static kaena_status refuse(const onnx_scope *s, const Onnx__NodeProto *first)
     (void)KAENA_FAIL(s->imp->err, UNIMPLEMENTED,
                      "node '%s': operator %s (domain '%s', operator set %lld) is not supported%s "
                      "(%u %s in all)%s",
-                     text(first->name)[0] || first->n_output == 0 ? text(first->name)
-                                                                  : first->output[0],
-                     text(first->op_type), *domain ? domain : "ai.onnx",
+                     onnx_node_label(first), text(first->op_type), *domain ? domain : "ai.onnx",
                      (long long)opset_of(s, first), has_graph(first) ? ": it has a subgraph" : "",
                      n_nodes, n_nodes == 1 ? "node" : "nodes", others.data ? others.data : "");
     kaena_strbuf_fini(&others);
@@ -84,7 +82,8 @@ static kaena_status check_operators(const onnx_scope *s)
             return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                               "node '%s' (%s) is of the default operator set, but the %s does not "
                               "say in which version",
-                              text(n->name), text(n->op_type), s->function ? "function" : "model");
+                              onnx_node_label(n), text(n->op_type),
+                              s->function ? "function" : "model");
         if (!is_known(s, n))
             return refuse(s, n);
     }
@@ -289,8 +288,7 @@ static kaena_status import_node(onnx_scope *s, const Onnx__NodeProto *pb)
     onnx_xlat x = {
         .imp = imp, .scope = s, .pb = pb, .op = text(pb->op_type), .opset = opset_of(s, pb)};
     const char *name = text(pb->name);
-    const char *label = *name ? name : pb->n_output && *text(pb->output[0]) ? pb->output[0] : x.op;
-    x.label = kaena_arena_printf(imp->arena, "%s%s", s->prefix, label);
+    x.label = kaena_arena_printf(imp->arena, "%s%s", s->prefix, onnx_node_label(pb));
     x.name = *name ? x.label : "";
     if (!x.label)
         return onnx_xlat_no_memory(&x);

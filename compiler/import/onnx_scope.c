@@ -62,7 +62,7 @@ static kaena_status define_outputs(onnx_scope *s)
             if (!*text(n->output[k]))
                 continue;
             KAENA_TRY_WRAP(s->imp->err, onnx_scope_define(s, n->output[k], &d), "node '%s' (%s)",
-                           text(n->name), text(n->op_type));
+                           onnx_node_label(n), text(n->op_type));
             d->producer = (int32_t)i;
         }
     }
@@ -84,7 +84,7 @@ static kaena_status check_inputs(const onnx_scope *s)
                 return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                                   "node '%s' (%s): input '%s' is made by no node and is neither "
                                   "graph input nor initializer",
-                                  text(n->name), text(n->op_type), n->input[k]);
+                                  onnx_node_label(n), text(n->op_type), n->input[k]);
         }
     }
     return KAENA_OK;
@@ -127,7 +127,7 @@ static kaena_status sort_nodes(onnx_scope *s)
             if (state[p] == OPEN)
                 return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                                   "the graph has a cycle through node '%s' (%s), which makes '%s'",
-                                  text(s->nodes[p]->name), text(s->nodes[p]->op_type),
+                                  onnx_node_label(s->nodes[p]), text(s->nodes[p]->op_type),
                                   n->input[top->next_input - 1]);
             state[p] = OPEN;
             stack[depth++] = (visit){.node = (uint32_t)p};
@@ -191,6 +191,11 @@ kaena_status onnx_scope_value(onnx_scope *s, const char *name, kgr_value **out)
         KAENA_TRY(make_constant(s, d));
     *out = d->value;
     return KAENA_OK;
+}
+
+const char *onnx_node_label(const Onnx__NodeProto *n)
+{
+    return *text(n->name) || n->n_output == 0 ? text(n->name) : text(n->output[0]);
 }
 
 const char *onnx_domain(const char *domain)
