@@ -38,6 +38,8 @@ static ker_level best_level(void)
         AVX512F = 1 << 16,
         AVX512DQ = 1 << 17,
         AVX512BW = 1 << 30,
+        /* leaf 7, ecx */
+        AVX512VNNI = 1 << 11,
         /* leaf 7.1, eax */
         AVX512BF16 = 1 << 5
     };
@@ -52,7 +54,8 @@ static ker_level best_level(void)
     const uint32_t avx512 = AVX512F | AVX512DQ | AVX512BW | avx512vl;
     if ((state & XCR0_AVX512) != XCR0_AVX512 || (b & avx512) != avx512)
         return KER_AVX2;
-    if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) || !(a1 & AVX512BF16))
+    if (a < 1 || !(c & AVX512VNNI) || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) ||
+        !(a1 & AVX512BF16))
         return KER_AVX512;
     return KER_AVX512_BF16;
 }
