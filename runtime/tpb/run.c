@@ -1,0 +1,324 @@
+/* Execution of a group of TPBs by any number of threads.
+ *
+ * The state of a TPB is explicit and belongs to one thread at a time:
+ *
+ *   READY ----> RUNNING ----> WAITING      (WAIT not satisfied; whoever finds that it now is
+ *     ^           |  ^           |          takes the TPB on)
+ *     |           |  +-----------+
+ *     +-----------+ (the owner leaves tpb_run_help)
+ *                 |
+ *                 +----> PUBLISHED ----> RUNNING, by the thread that finishes the last chunk
+ *                 +----> HALTED
+ *
+ * A published operation is a count of chunks not yet taken. Taking one (the count before the
+ * decrement was positive) is a promise to run it: until then the operation cannot end, so what it
+ * points to stays as it is. */
+#include <stdlib.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#include "tpb_code.h"
+
+#define MXCSR_RUN 0x9fc0  /* DAZ, FTZ, to nearest, all exceptions masked */
+#define NODES_PER_HELP 64 /* an owner offers its TPB to others this often */
+
+typedef enum core_state { READY, RUNNING, WAITING, PUBLISHED, HALTED } core_state;
+
+typedef struct core {
+    _Alignas(64) _Atomic int64_t chunks; /* not yet taken, of the published operation; may be < 0 */
+    _Atomic uint32_t done;               /* chunks finished */
+    _Atomic uint32_t state;              /* core_state */
+    /* The WAIT of a WAITING TPB. */
+    _Atomic uint32_t wait_value;
+    _Atomic uint32_t wait_sem;
+    _Alignas(64) _Atomic uint32_t sem[KISA_SEMAPHORES];
+    /* The owner's; read by those who hold a chunk. */
+    _Alignas(64) const tpb_code *code;
+    const tpb_bind *bind;
+    const tpb_op *op;
+    uint32_t pc, depth;
+    uint32_t turns[KISA_MAX_LOOPS];
+    /* The stationary tile of unfused MATMULs: in WEIGHTS, or a copy. */
+    const uint8_t *tile;
+    int64_t tile_stride;
+    uint32_t tile_panels;
+    _Alignas(64) uint8_t tile_copy[KISA_TILE_PANELS * KISA_TILE_K * 64];
+} core;
+
+struct tpb_run {
+    uint32_t n;
+    _Atomic uint32_t halted;
+    core *core;
+};
+
+kaena_status tpb_run_create(const tpb_code *const *code, const tpb_bind *bind, uint32_t n,
+                            tpb_run **out, kaena_err *err)
+{
+    tpb_run *run = calloc(1, sizeof *run);
+    if (run)
+        run->core = aligned_alloc(_Alignof(core), n * sizeof *run->core);
+    if (!run || !run->core) {
+        free(run);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for a run of %u TPBs", n);
+    }
+    memset(run->core, 0, n * sizeof *run->core);
+    run->n = n;
+    for (uint32_t i = 0; i < n; i++) {
+        run->core[i].code = code[i];
+        run->core[i].bind = &bind[i];
+    }
+    tpb_run_reset(run);
+    *out = run;
+    return KAENA_OK;
+}
+
+tpb_run *tpb_run_destroy(tpb_run *run)
+{
+    if (run) {
+        free(run->core);
+        free(run);
+    }
+    return NULL;
+}
+
+void tpb_run_reset(tpb_run *run)
+{
+    for (uint32_t i = 0; i < run->n; i++) {
+        core *c = &run->core[i];
+        for (uint32_t s = 0; s < KISA_SEMAPHORES; s++)
+            atomic_store_explicit(&c->sem[s], 0, memory_order_relaxed);
+        c->pc = c->depth = 0;
+        c->op = NULL;
+        c->tile = NULL;
+        memset(c->turns, 0, sizeof c->turns);
+    }
+    atomic_store_explicit(&run->halted, 0, memory_order_relaxed);
+    for (uint32_t i = 0; i < run->n; i++)
+        atomic_store_explicit(&run->core[i].state, READY, memory_order_release);
+}
+
+/* --- One node ----------------------------------------------------------------------------------
+ */
+
+/* The stationary tile is a value: what is not read-only is copied. */
+static void load_tile(core *c, const kisa_ldw *f)
+{
+    const kisa_operand *w = &f->weights;
+    const uint8_t *p = tpb_address(c->bind, w, c->turns);
+    c->tile_panels = w->count[1];
+    c->tile = p;
+    c->tile_stride = w->count[1] > 1 ? w->stride[1] : 0;
+    if (w->space == KISA_WEIGHTS)
+        return;
+    size_t bytes = (size_t)w->count[2] * 64;
+    for (uint32_t i = 0; i < w->count[1]; i++)
+        memcpy(c->tile_copy + i * bytes, p + i * c->tile_stride, bytes);
+    c->tile = c->tile_copy;
+    c->tile_stride = (int64_t)bytes;
+}
+
+static void matmul(core *c, const kisa_matmul *f)
+{
+    const ker_mm_tile whole = {.k = f->moving.count[3]};
+    ker_mm_args a = {
+        .x = tpb_resolve(c->bind, &f->moving, c->turns),
+        .w = c->tile,
+        .panel_stride = c->tile_stride,
+        .panels = c->tile_panels,
+        .tile = &whole,
+        .n_tiles = 1,
+        .psum = (float *)(void *)(c->bind->psum + (size_t)f->psum_row * KISA_PSUM_ROW_BYTES),
+        .accumulate = f->accumulate != 0};
+    tpb_matmul(c->bind->ker, &a, 0, a.x.count[0] * a.x.count[1] * a.x.count[2]);
+}
+
+static void run_chunk(const core *c, const tpb_op *op, uint32_t chunk)
+{
+    const tpb_unit *u = op->unit;
+    while (chunk >= u->first_chunk + u->n_chunks)
+        u++;
+    tpb_unit_run(u, c->bind, c->turns, chunk - u->first_chunk);
+}
+
+static void add_to_semaphores(tpb_run *run, const kisa_signal *f)
+{
+    for (uint32_t i = 0; i < run->n; i++)
+        if (f->mask >> i & 1)
+            atomic_fetch_add_explicit(&run->core[i].sem[f->sem], f->amount, memory_order_release);
+}
+
+static bool satisfied(core *c)
+{
+    uint32_t sem = atomic_load_explicit(&c->wait_sem, memory_order_relaxed);
+    return atomic_load_explicit(&c->sem[sem], memory_order_acquire) >=
+           atomic_load_explicit(&c->wait_value, memory_order_relaxed);
+}
+
+/* Executes a node of control or an unfused matrix instruction and moves on; false where the TPB
+ * stands still. */
+static bool step(tpb_run *run, core *c, const tpb_node *node)
+{
+    switch (node->kind) {
+    case TPB_NODE_HALT:
+        return false;
+    case TPB_NODE_LOOP:
+        c->turns[c->depth++] = 0;
+        break;
+    case TPB_NODE_END:
+        if (++c->turns[c->depth - 1] < node->count) {
+            c->pc = node->target + 1;
+            return true;
+        }
+        c->turns[--c->depth] = 0;
+        break;
+    case TPB_NODE_SIGNAL:
+        add_to_semaphores(run, &node->inst->u.signal);
+        break;
+    case TPB_NODE_WAIT:
+        atomic_store_explicit(&c->wait_sem, node->inst->u.wait.sem, memory_order_relaxed);
+        atomic_store_explicit(&c->wait_value, node->inst->u.wait.value, memory_order_relaxed);
+        if (!satisfied(c))
+            return false;
+        break;
+    case TPB_NODE_LDW:
+        load_tile(c, &node->inst->u.ldw);
+        break;
+    case TPB_NODE_MATMUL:
+        matmul(c, &node->inst->u.matmul);
+        break;
+    case TPB_NODE_OP:
+        for (uint32_t i = 0; i < node->op.n_chunks; i++)
+            run_chunk(c, &node->op, i);
+        break;
+    }
+    c->pc++;
+    return true;
+}
+
+/* --- Threads -----------------------------------------------------------------------------------
+ */
+
+/* Offers the chunks of an operation to all threads. */
+static void publish(core *c, const tpb_op *op)
+{
+    c->op = op;
+    atomic_store_explicit(&c->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->state, PUBLISHED, memory_order_relaxed);
+    atomic_store_explicit(&c->chunks, op->n_chunks, memory_order_release);
+}
+
+/* Runs chunks of the published operation as long as there are any. True: this thread finished the
+ * last one and owns the TPB now. */
+static bool help_with(core *c, bool *worked)
+{
+    while (atomic_load_explicit(&c->chunks, memory_order_relaxed) > 0) {
+        int64_t left = atomic_fetch_sub_explicit(&c->chunks, 1, memory_order_acquire);
+        if (left <= 0)
+            return false;
+        const tpb_op *op = c->op;
+        run_chunk(c, op, op->n_chunks - (uint32_t)left);
+        *worked = true;
+        if (atomic_fetch_add_explicit(&c->done, 1, memory_order_acq_rel) + 1 == op->n_chunks) {
+            atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
+            c->pc++;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Carries on a TPB this thread owns until it stands still, its operation is in other hands, or it
+ * is time to look around. */
+static void advance(tpb_run *run, core *c)
+{
+    bool worked;
+    for (uint32_t i = 0; i < NODES_PER_HELP; i++) {
+        const tpb_node *node = &c->code->node[c->pc];
+        if (node->kind == TPB_NODE_OP && !node->op.alone) {
+            publish(c, &node->op);
+            if (!help_with(c, &worked))
+                return;
+            continue;
+        }
+        if (step(run, c, node))
+            continue;
+        if (node->kind == TPB_NODE_WAIT) {
+            atomic_store_explicit(&c->state, WAITING, memory_order_release);
+        } else {
+            atomic_store_explicit(&c->state, HALTED, memory_order_release);
+            atomic_fetch_add_explicit(&run->halted, 1, memory_order_release);
+        }
+        return;
+    }
+    atomic_store_explicit(&c->state, READY, memory_order_release);
+}
+
+/* Takes a TPB that can go on. */
+static bool claim(core *c)
+{
+    uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
+    if (state != READY && !(state == WAITING && satisfied(c)))
+        return false;
+    return atomic_compare_exchange_strong_explicit(&c->state, &state, RUNNING, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+static tpb_help help(tpb_run *run)
+{
+    /* Where this thread worked last: its cache has the data. */
+    static _Thread_local uint32_t last;
+    for (uint32_t i = 0; i < run->n; i++) {
+        uint32_t at = (last + i) % run->n;
+        if (claim(&run->core[at])) {
+            last = at;
+            advance(run, &run->core[at]);
+            return TPB_WORKED;
+        }
+    }
+    for (uint32_t i = 0; i < run->n; i++) {
+        uint32_t at = (last + i) % run->n;
+        bool worked = false;
+        if (help_with(&run->core[at], &worked))
+            advance(run, &run->core[at]);
+        if (worked)
+            return TPB_WORKED;
+    }
+    return TPB_IDLE;
+}
+
+tpb_help tpb_run_help(tpb_run *run)
+{
+    if (atomic_load_explicit(&run->halted, memory_order_acquire) == run->n)
+        return TPB_DONE;
+    uint32_t saved = _mm_getcsr();
+    _mm_setcsr(MXCSR_RUN);
+    tpb_help did = help(run);
+    _mm_setcsr(saved);
+    if (atomic_load_explicit(&run->halted, memory_order_acquire) == run->n)
+        return TPB_DONE;
+    return did;
+}
+
+void tpb_run_alone(tpb_run *run)
+{
+    while (tpb_run_help(run) != TPB_DONE)
+        ;
+}
+
+/* --- Single step -------------------------------------------------------------------------------
+ */
+
+void tpb_step_one(tpb_run *run, uint32_t tpb, tpb_step *state)
+{
+    core *c = &run->core[tpb];
+    const tpb_node *node = &c->code->node[c->pc];
+    uint32_t saved = _mm_getcsr();
+    _mm_setcsr(MXCSR_RUN);
+    bool moved = step(run, c, node);
+    _mm_setcsr(saved);
+    *state = (tpb_step){.pc = c->pc,
+                        .depth = c->depth,
+                        .halted = node->kind == TPB_NODE_HALT,
+                        .waiting = !moved && node->kind == TPB_NODE_WAIT};
+    memcpy(state->turns, c->turns, sizeof state->turns);
+}
