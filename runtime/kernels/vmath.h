@@ -107,10 +107,10 @@ KER_INLINE vf v_tanh(vf x)
 {
     vf z = v_mul(x, x), a = v_abs(x);
     vf p = V_POLY(z, -0.333332807f, 0.133314416f, -0.0537397154f, 0.0206390861f, -0.0057049864f);
-    vf near = v_fma(v_mul(x, z), p, x);
+    vf near = v_fma(v_mul(a, z), p, a);
     vf t = v_exp(v_add(a, a));
     vf far = v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(t, v_set1(1.0f))));
-    return v_sel(v_lt(a, v_set1(0.625f)), near, v_with_sign(far, x));
+    return v_with_sign(v_sel(v_lt(a, v_set1(0.625f)), near, far), x);
 }
 
 KER_INLINE vf v_erf(vf x)
@@ -168,7 +168,7 @@ KER_INLINE vf v_sin_shifted(vf x, int32_t shift)
     /* pi/2 in four parts; products of the first three with n are exact. */
     vf r = v_fnma(n, v_set1(0x1.92p+0f), small);
     r = v_fnma(n, v_set1(0x1.fb4p-12f), r);
-    r = v_fnma(n, v_set1(0x1.442p-24f), r);
+    r = v_fnma(n, v_set1(0x1.444p-24f), r);
     r = v_fnma(n, v_set1(0x1.68c234p-39f), r);
     unsigned lanes = vm_bits(large);
     if (__builtin_expect(lanes != 0, 0)) {

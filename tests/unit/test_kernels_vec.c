@@ -1,0 +1,676 @@
+/* The vector kernels: every family on random shapes, strides and types, the same bits on every
+ * level and for every cut into chunks, nothing touched outside operands, results near a double
+ * reference.
+ */
+#include <stdatomic.h>
+
+#include "keract.h"
+#include "kerops.h"
+
+static const kaena_dtype floats[] = {KAENA_F32, KAENA_BF16, KAENA_F16};
+
+static kaena_dtype any_float(kerops_rng *r)
+{
+    return floats[kerops_below(r, 3)];
+}
+
+/* Rows stay few; columns reach over several vectors, now and then over several blocks. */
+static void any_count(kerops_rng *r, uint32_t count[4])
+{
+    for (int d = 0; d < 3; d++)
+        count[d] = 1 + kerops_below(r, 4);
+    const uint32_t most[] = {20, 70, 150, 1100};
+    count[3] = 1 + kerops_below(r, most[kerops_below(r, 20) ? kerops_below(r, 3) : 3]);
+}
+
+static void any_values(kerops_rng *r, const ker_ap *ap, bool special)
+{
+    if (special)
+        kerops_fill_special(r, ap);
+    else
+        kerops_fill(r, ap, ap->dtype == KAENA_I32 ? -100 : -4, ap->dtype == KAENA_I32 ? 100 : 4);
+}
+
+static double element(const ker_ap *ap, const uint32_t i[4])
+{
+    return kerops_get(ap, i[0], i[1], i[2], i[3]);
+}
+
+#define ASSERT_NEAR(ap, i, want, scale, relative, what)                                            \
+    cr_assert(kerops_near((ap)->dtype, element((ap), (i)), (want), (scale), (relative)),           \
+              "%s: %.9g, not %.9g at [%u][%u][%u][%u] of %s", (what), element((ap), (i)), (want),  \
+              (i)[0], (i)[1], (i)[2], (i)[3], kaena_dtype_name((ap)->dtype))
+
+/* Functions whose value jumps or whose slope is unbounded near some argument are compared between
+ * levels only: a reference in double may stand on the other side. */
+static bool is_smooth(kaena_act f)
+{
+    return f != KAENA_ACT_FLOOR && f != KAENA_ACT_CEIL && f != KAENA_ACT_ROUND &&
+           f != KAENA_ACT_SIGN && f != KAENA_ACT_THRESHOLDED_RELU && f != KAENA_ACT_RECIPROCAL &&
+           f != KAENA_ACT_LOG && f != KAENA_ACT_SQRT;
+}
+
+/* How much an error of the argument may grow; exp of at most 40. */
+static double act_scale(kaena_act f, double x)
+{
+    return f == KAENA_ACT_EXP      ? exp(x) * (1 + fabs(x))
+           : f == KAENA_ACT_SQUARE ? x * x
+                                   : 1 + fabs(x);
+}
+
+/* --- act ---------------------------------------------------------------------------------------
+ */
+
+static void check_act(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    const uint32_t column[4] = {1, 1, 1, count[3]};
+    const kaena_dtype type = any_float(r);
+    kerops_operand src =
+        kerops_make(r, kerops_below(r, 5) ? any_float(r) : KAENA_I32, count, kerops_any_layout(r),
+                    kerops_below(r, 4) ? 0 : kerops_below(r, 8));
+    kerops_operand dst = kerops_make(r, type, count, kerops_any_layout(r), 0);
+    kerops_operand residual = {0}, scale = {0}, bias = {0};
+    ker_act_args a = {.src = src.ap, .dst = dst.ap};
+    any_values(r, &src.ap, special);
+    if (kerops_below(r, 2)) {
+        residual = kerops_make(r, kerops_below(r, 3) ? type : any_float(r), count,
+                               kerops_any_layout(r), 0);
+        any_values(r, &residual.ap, special);
+        a.residual = residual.ap;
+    }
+    a.ep.scale_all = kerops_uniform(r, -1, 1);
+    a.ep.bias_all = kerops_uniform(r, -1, 1);
+    if (kerops_below(r, 2)) {
+        scale = kerops_make(r, KAENA_F32, column, KEROPS_PACKED, 0);
+        any_values(r, &scale.ap, special);
+        a.ep.scale = (const float *)(const void *)scale.ap.p;
+    }
+    if (kerops_below(r, 2)) {
+        bias = kerops_make(r, KAENA_F32, column, KEROPS_PACKED, 0);
+        any_values(r, &bias.ap, special);
+        a.ep.bias = (const float *)(const void *)bias.ap.p;
+    }
+    a.ep.func = kerops_below(r, 2) ? (kaena_act)kerops_below(r, 4)
+                                   : (kaena_act)kerops_below(r, KAENA_ACT_COUNT);
+    a.ep.alpha = kerops_uniform(r, -1, 1);
+    a.ep.beta = kerops_uniform(r, 1, 2);
+    a.ep.residual_after = kerops_below(r, 2);
+    KEROPS_CHECK(r, act, &a, &dst);
+    if (!special && is_smooth(a.ep.func) && src.ap.dtype != KAENA_I32)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            const double s = a.ep.scale ? (double)a.ep.scale[i[3]] : (double)a.ep.scale_all;
+            const double b = a.ep.bias ? (double)a.ep.bias[i[3]] : (double)a.ep.bias_all;
+            const double rest = residual.ap.p ? element(&residual.ap, i) : 0;
+            double x = element(&src.ap, i) * s + b;
+            if (!a.ep.residual_after)
+                x += rest;
+            double y = keract(a.ep.func, x, (double)a.ep.alpha, (double)a.ep.beta);
+            if (a.ep.residual_after)
+                y += rest;
+            ASSERT_NEAR(&dst.ap, i, y, act_scale(a.ep.func, x) * 20 + fabs(rest), 2e-6,
+                        kaena_act_name(a.ep.func));
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+    kerops_free(&residual);
+    kerops_free(&scale);
+    kerops_free(&bias);
+}
+
+/* --- tt ----------------------------------------------------------------------------------------
+ */
+
+static double tt_reference(int op, double a, double b)
+{
+    switch (op) {
+    case 0:
+        return a + b;
+    case 1:
+        return a - b;
+    case 2:
+        return a * b;
+    case 3:
+        return a / b;
+    case 4:
+        return fmax(a, b);
+    case 5:
+        return fmin(a, b);
+    case 6:
+        return a < 0 ? a * b : a;
+    default:
+        return pow(a, b);
+    }
+}
+
+static void check_tt(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    const bool ints = kerops_below(r, 5) == 0;
+    static const int int_ops[] = {0, 1, 2, 4, 5};
+    const kaena_dtype type = ints ? KAENA_I32 : any_float(r);
+    const bool mixed = !ints && kerops_below(r, 2);
+    kerops_operand a = kerops_make(r, mixed ? any_float(r) : type, count, kerops_any_layout(r),
+                                   kerops_below(r, 4) ? 0 : kerops_below(r, 16));
+    kerops_operand b = kerops_make(r, mixed ? any_float(r) : type, count, kerops_any_layout(r),
+                                   kerops_below(r, 3) ? 0 : kerops_below(r, 16));
+    kerops_operand dst = kerops_make(r, type, count, kerops_any_layout(r), 0);
+    any_values(r, &a.ap, special);
+    any_values(r, &b.ap, special);
+    ker_tt_args t = {.a = a.ap,
+                     .b = b.ap,
+                     .dst = dst.ap,
+                     .op = ints ? int_ops[kerops_below(r, 5)] : (int)kerops_below(r, 8),
+                     .func = ints || kerops_below(r, 2)
+                                 ? KAENA_ACT_IDENTITY
+                                 : (kaena_act)kerops_below(r, KAENA_ACT_COUNT),
+                     .alpha = 0.5f,
+                     .beta = 1.5f};
+    KEROPS_CHECK(r, tt, &t, &dst);
+    if (!special && t.func == KAENA_ACT_IDENTITY)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            const double x = element(&a.ap, i), y = element(&b.ap, i);
+            ASSERT_NEAR(&dst.ap, i, tt_reference(t.op, x, y), tt_reference(t.op, x, y), 1e-6, "tt");
+        }
+    kerops_free(&a);
+    kerops_free(&b);
+    kerops_free(&dst);
+}
+
+/* --- window ------------------------------------------------------------------------------------
+ */
+
+static double window_reference(const ker_window_args *a, const uint32_t i[4])
+{
+    double sum = 0, max = -INFINITY;
+    uint32_t taps = 0, padded = 0;
+    for (int64_t ky = 0; ky < a->kernel_h; ky++)
+        for (int64_t kx = 0; kx < a->kernel_w; kx++) {
+            const int64_t y = a->y0 + (int64_t)i[1] * a->stride_h + ky * a->dilation_h;
+            const int64_t x = a->x0 + (int64_t)i[2] * a->stride_w + kx * a->dilation_w;
+            padded += y >= a->pad_y0 && y < a->pad_y1 && x >= a->pad_x0 && x < a->pad_x1;
+            if (y < 0 || y >= a->src.count[1] || x < 0 || x >= a->src.count[2])
+                continue;
+            const double v = kerops_get(&a->src, i[0], (uint32_t)y, (uint32_t)x, i[3]);
+            taps++;
+            sum += v;
+            max = fmax(max, v);
+        }
+    if (a->kind == 0)
+        return max;
+    return taps ? sum / (a->kind == 1 ? taps : padded) : 0;
+}
+
+static void check_window(kerops_rng *r, bool special)
+{
+    uint32_t in[4], out[4];
+    any_count(r, in);
+    in[1] = 1 + kerops_below(r, 9);
+    in[2] = 1 + kerops_below(r, 9);
+    memcpy(out, in, sizeof out);
+    out[1] = 1 + kerops_below(r, 5);
+    out[2] = 1 + kerops_below(r, 5);
+    const kaena_dtype type = any_float(r);
+    kerops_operand src = kerops_make(r, type, in, kerops_any_layout(r), 0);
+    kerops_operand dst =
+        kerops_make(r, kerops_below(r, 3) ? type : any_float(r), out, kerops_any_layout(r), 0);
+    any_values(r, &src.ap, special);
+    ker_window_args a = {.src = src.ap,
+                         .dst = dst.ap,
+                         .kind = (int)kerops_below(r, 3),
+                         .kernel_h = 1 + kerops_below(r, 4),
+                         .kernel_w = 1 + kerops_below(r, 4),
+                         .stride_h = 1 + kerops_below(r, 3),
+                         .stride_w = 1 + kerops_below(r, 3),
+                         .dilation_h = 1 + kerops_below(r, 2),
+                         .dilation_w = 1 + kerops_below(r, 2),
+                         .y0 = (int32_t)kerops_below(r, 6) - 4,
+                         .x0 = (int32_t)kerops_below(r, 6) - 4};
+    a.pad_y0 = -(int32_t)kerops_below(r, 3);
+    a.pad_x0 = -(int32_t)kerops_below(r, 3);
+    a.pad_y1 = (int32_t)(in[1] + kerops_below(r, 3));
+    a.pad_x1 = (int32_t)(in[2] + kerops_below(r, 3));
+    KEROPS_CHECK(r, window, &a, &dst);
+    if (!special)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            ASSERT_NEAR(&dst.ap, i, window_reference(&a, i), 4.0, 2e-6, "window");
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
+/* --- dwconv ------------------------------------------------------------------------------------
+ */
+
+static void check_dwconv(kerops_rng *r, bool special)
+{
+    const uint32_t sizes[] = {1, 2, 3, 3, 3, 4, 5, 5, 7, 9};
+    const kaena_dtype type = any_float(r);
+    const bool usual = kerops_below(r, 2);
+    uint32_t out[4], in[4], kernel[4] = {1, 1, 1, 1};
+    any_count(r, out);
+    out[2] = 1 + kerops_below(r, 20);
+    out[3] = 1 + kerops_below(r, 70);
+    kernel[1] = sizes[kerops_below(r, 10)];
+    kernel[2] = usual ? kernel[1] : sizes[kerops_below(r, 10)];
+    kernel[3] = out[3];
+    ker_dwconv_args a = {.stride_h = 1 + kerops_below(r, 2),
+                         .stride_w = 1 + kerops_below(r, 2),
+                         .dilation_h = usual ? 1 : 1 + kerops_below(r, 2),
+                         .dilation_w = usual ? 1 : 1 + kerops_below(r, 2)};
+    memcpy(in, out, sizeof in);
+    in[1] = (out[1] - 1) * a.stride_h + (kernel[1] - 1) * a.dilation_h + 1;
+    in[2] = (out[2] - 1) * a.stride_w + (kernel[2] - 1) * a.dilation_w + 1;
+    const uint32_t column[4] = {1, 1, 1, out[3]};
+    kerops_operand src = kerops_make(r, type, in, usual ? KEROPS_PACKED : kerops_any_layout(r), 0);
+    kerops_operand weights = kerops_make(r, usual ? type : any_float(r), kernel, KEROPS_PACKED, 0);
+    kerops_operand bias = kerops_make(r, KAENA_F32, column, KEROPS_PACKED, 0);
+    kerops_operand dst = kerops_make(r, usual ? type : any_float(r), out,
+                                     usual ? KEROPS_PADDED : kerops_any_layout(r), 0);
+    kerops_operand residual = {0};
+    any_values(r, &src.ap, special);
+    any_values(r, &weights.ap, special);
+    any_values(r, &bias.ap, special);
+    a.src = src.ap;
+    a.weights = weights.ap;
+    a.dst = dst.ap;
+    a.ep = (ker_epilogue){.scale_all = 1,
+                          .bias_all = 0,
+                          .func = kerops_below(r, 3) ? KAENA_ACT_CLIP : KAENA_ACT_HARD_SWISH,
+                          .alpha = 0,
+                          .beta = 6,
+                          .residual_after = kerops_below(r, 2)};
+    if (kerops_below(r, 3))
+        a.ep.bias = (const float *)(const void *)bias.ap.p;
+    if (kerops_below(r, 3) == 0) {
+        residual = kerops_make(r, any_float(r), out, kerops_any_layout(r), 0);
+        any_values(r, &residual.ap, special);
+        a.residual = residual.ap;
+    }
+    KEROPS_CHECK(r, dwconv, &a, &dst);
+    if (!special)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            double sum = 0, scale = 0;
+            for (uint32_t y = 0; y < kernel[1]; y++)
+                for (uint32_t x = 0; x < kernel[2]; x++) {
+                    const double t = kerops_get(&src.ap, i[0], i[1] * a.stride_h + y * a.dilation_h,
+                                                i[2] * a.stride_w + x * a.dilation_w, i[3]) *
+                                     kerops_get(&weights.ap, 0, y, x, i[3]);
+                    sum += t;
+                    scale += fabs(t);
+                }
+            sum += a.ep.bias ? (double)a.ep.bias[i[3]] : 0;
+            const double rest = residual.ap.p ? element(&residual.ap, i) : 0;
+            double want = keract(a.ep.func, sum + (a.ep.residual_after ? 0 : rest), 0, 6);
+            want += a.ep.residual_after ? rest : 0;
+            ASSERT_NEAR(&dst.ap, i, want, scale + 10, 4e-6, "dwconv");
+        }
+    kerops_free(&src);
+    kerops_free(&weights);
+    kerops_free(&bias);
+    kerops_free(&dst);
+    kerops_free(&residual);
+}
+
+/* --- reduce ------------------------------------------------------------------------------------
+ */
+
+static void check_reduce(kerops_rng *r, bool special)
+{
+    uint32_t in[4], out[4];
+    any_count(r, in);
+    in[1] = 1 + kerops_below(r, 8);
+    ker_reduce_args a = {.op = (int)kerops_below(r, 6),
+                         .axes = kerops_below(r, 3) ? (kerops_below(r, 2) ? 6u : 8u)
+                                                    : 1 + kerops_below(r, 15),
+                         .scale = 1};
+    if (a.op == 0 || a.op == 3)
+        a.scale = kerops_uniform(r, 0.1f, 1);
+    for (int d = 0; d < 4; d++)
+        out[d] = a.axes >> d & 1 ? 1 : in[d];
+    const kaena_dtype type = any_float(r);
+    kerops_operand src = kerops_make(r, type, in, kerops_any_layout(r), 0);
+    kerops_operand dst =
+        kerops_make(r, kerops_below(r, 2) ? type : any_float(r), out, kerops_any_layout(r), 0);
+    if (special)
+        kerops_fill_special(r, &src.ap);
+    else if (a.op == 4) /* a product must neither vanish nor grow */
+        kerops_fill(r, &src.ap, 0.99f, 1.01f);
+    else
+        kerops_fill(r, &src.ap, -2, 4);
+    a.src = src.ap;
+    a.dst = dst.ap;
+    KEROPS_CHECK(r, reduce, &a, &dst);
+    if (!special)
+        KEROPS_EACH(&dst.ap, o)
+        {
+            double sum = 0, all = 0, max = -INFINITY, min = INFINITY, squares = 0, product = 1;
+            double n = 0;
+            KEROPS_EACH(&src.ap, i)
+            {
+                bool mine = true;
+                for (int d = 0; d < 4; d++)
+                    mine &= (a.axes >> d & 1) || i[d] == o[d];
+                if (!mine)
+                    continue;
+                const double v = element(&src.ap, i);
+                n++;
+                sum += v;
+                all += fabs(v);
+                squares += v * v;
+                product *= v;
+                max = fmax(max, v);
+                min = fmin(min, v);
+            }
+            const double s = (double)a.scale;
+            const double want[] = {sum * s, max, min, squares * s, product, all};
+            const double scale[] = {all, 1, 1, squares, n * product, all};
+            ASSERT_NEAR(&dst.ap, o, want[a.op], scale[a.op], 4e-6, "reduce");
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
+/* --- softmax, lrn ------------------------------------------------------------------------------
+ */
+
+static void check_softmax(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    if (kerops_below(r, 40) == 0) { /* longer than what is kept of a row */
+        count[0] = count[1] = count[2] = 1;
+        count[3] = 4090 + kerops_below(r, 30);
+    }
+    const kaena_dtype type = any_float(r);
+    kerops_operand src = kerops_make(r, type, count, kerops_any_layout(r), 0);
+    kerops_operand dst =
+        kerops_make(r, kerops_below(r, 2) ? type : any_float(r), count, kerops_any_layout(r), 0);
+    any_values(r, &src.ap, special);
+    ker_softmax_args a = {.src = src.ap, .dst = dst.ap, .kind = (int)kerops_below(r, 2)};
+    KEROPS_CHECK(r, softmax, &a, &dst);
+    for (uint32_t i0 = 0; !special && i0 < count[0]; i0++)
+        for (uint32_t i1 = 0; i1 < count[1]; i1++)
+            for (uint32_t i2 = 0; i2 < count[2]; i2++) {
+                double sum = 0;
+                for (uint32_t c = 0; c < count[3]; c++)
+                    sum += exp(kerops_get(&src.ap, i0, i1, i2, c));
+                for (uint32_t c = 0; c < count[3]; c++) {
+                    const uint32_t i[4] = {i0, i1, i2, c};
+                    const double x = element(&src.ap, i);
+                    const double want = a.kind ? x - log(sum) : exp(x) / sum;
+                    ASSERT_NEAR(&dst.ap, i, want, a.kind ? 20.0 : want, 2e-6, "softmax");
+                }
+            }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
+static void check_lrn(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    const float betas[] = {0.75f, 0.5f, 1, 0.6f};
+    const kaena_dtype type = any_float(r);
+    kerops_operand src = kerops_make(r, type, count, kerops_any_layout(r), 0);
+    kerops_operand dst = kerops_make(r, type, count, kerops_any_layout(r), 0);
+    any_values(r, &src.ap, special);
+    ker_lrn_args a = {.src = src.ap,
+                      .dst = dst.ap,
+                      .size =
+                          kerops_below(r, 30) ? 1 + kerops_below(r, 9) : 1 + kerops_below(r, 4096),
+                      .alpha = kerops_uniform(r, 0, 2),
+                      .beta = betas[kerops_below(r, 4)],
+                      .bias = kerops_uniform(r, 0.5f, 2)};
+    KEROPS_CHECK(r, lrn, &a, &dst);
+    if (!special)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            const int64_t c = i[3];
+            double sum = 0;
+            for (int64_t k = c - (a.size - 1) / 2; k <= c + a.size / 2; k++)
+                if (k >= 0 && k < (int64_t)count[3])
+                    sum += pow(kerops_get(&src.ap, i[0], i[1], i[2], (uint32_t)k), 2);
+            const double want =
+                element(&src.ap, i) /
+                pow((double)a.bias + (double)a.alpha / a.size * sum, (double)a.beta);
+            ASSERT_NEAR(&dst.ap, i, want, want, 2e-5, "lrn");
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
+/* --- resize ------------------------------------------------------------------------------------
+ */
+
+static void check_resize(kerops_rng *r, bool special)
+{
+    uint32_t in[4], out[4];
+    any_count(r, in);
+    memcpy(out, in, sizeof out);
+    out[1] = 1 + kerops_below(r, 5);
+    out[2] = 1 + kerops_below(r, 5);
+    const uint32_t ny[4] = {1, 1, out[1], 1 + kerops_below(r, 4)};
+    const uint32_t nx[4] = {1, 1, out[2], 1 + kerops_below(r, 4)};
+    const kaena_dtype type = any_float(r);
+    kerops_operand src = kerops_make(r, type, in, kerops_any_layout(r), 0);
+    kerops_operand dst =
+        kerops_make(r, kerops_below(r, 3) ? type : any_float(r), out, kerops_any_layout(r), 0);
+    kerops_operand t[4];
+    for (int k = 0; k < 4; k++) {
+        t[k] =
+            kerops_make(r, k & 1 ? KAENA_F32 : KAENA_I32, k & 2 ? nx : ny, kerops_any_layout(r), 0);
+        KEROPS_EACH(&t[k].ap, i)
+        {
+            /* With special values an index may miss the source on either side. */
+            const uint32_t n = in[k & 2 ? 2 : 1];
+            const double index = special ? (double)kerops_below(r, n + 4) - 2 : kerops_below(r, n);
+            kerops_set(&t[k].ap, i, k & 1 ? (double)kerops_uniform(r, -1, 1) : index);
+        }
+    }
+    any_values(r, &src.ap, special);
+    _Atomic uint32_t bad = 0;
+    ker_resize_args a = {.src = src.ap,
+                         .dst = dst.ap,
+                         .y_index = t[0].ap,
+                         .y_weight = t[1].ap,
+                         .x_index = t[2].ap,
+                         .x_weight = t[3].ap,
+                         .bad_index = &bad};
+    KEROPS_CHECK(r, resize, &a, &dst);
+    bool outside = false;
+    for (int k = 0; k < 4; k += 2)
+        KEROPS_EACH(&t[k].ap, i)
+        {
+            const double index = element(&t[k].ap, i);
+            outside |= index < 0 || index >= in[k ? 2 : 1];
+        }
+    cr_assert(outside == (atomic_load(&bad) != 0), "the flag of a bad index");
+    if (!special)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            double sum = 0;
+            for (uint32_t y = 0; y < ny[3]; y++)
+                for (uint32_t x = 0; x < nx[3]; x++)
+                    sum += kerops_get(&t[1].ap, 0, 0, i[1], y) *
+                           kerops_get(&t[3].ap, 0, 0, i[2], x) *
+                           kerops_get(&src.ap, i[0], (uint32_t)kerops_get(&t[0].ap, 0, 0, i[1], y),
+                                      (uint32_t)kerops_get(&t[2].ap, 0, 0, i[2], x), i[3]);
+            ASSERT_NEAR(&dst.ap, i, sum, 64.0, 1e-6, "resize");
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+    for (int k = 0; k < 4; k++)
+        kerops_free(&t[k]);
+}
+
+/* --- copy, fill, gather ------------------------------------------------------------------------
+ */
+
+static const kaena_dtype numbers[] = {KAENA_F32, KAENA_BF16, KAENA_F16, KAENA_F32,  KAENA_BF16,
+                                      KAENA_U8,  KAENA_I8,   KAENA_U16, KAENA_I16,  KAENA_I32,
+                                      KAENA_I64, KAENA_F64,  KAENA_U32, KAENA_BOOL, KAENA_U64};
+
+static kaena_dtype any_number(kerops_rng *r)
+{
+    return numbers[kerops_below(r, sizeof numbers / sizeof *numbers)];
+}
+
+static void check_copy(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    if (kerops_below(r, 2))
+        count[2] = 1 + kerops_below(r, 40);
+    const kaena_dtype from = any_number(r), to = kerops_below(r, 3) ? any_number(r) : from;
+    kerops_operand src = kerops_make(r, from, count, kerops_any_layout(r),
+                                     kerops_below(r, 5) ? 0 : kerops_below(r, 16));
+    kerops_operand dst = kerops_make(r, to, count, kerops_any_layout(r), 0);
+    if (special)
+        kerops_fill_special(r, &src.ap);
+    else
+        kerops_fill(r, &src.ap, 0, 100);
+    ker_copy_args a = {.src = src.ap, .dst = dst.ap};
+    KEROPS_CHECK(r, copy, &a, &dst);
+    if (!special || from == to)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            uint64_t want = 0, got = 0;
+            const void *at = kerops_at(&src.ap, i);
+            uint64_t raw = 0;
+            memcpy(&raw, at, kaena_dtype_size(from));
+            kaena_cast(&want, to, &raw, from, 1);
+            memcpy(&got, kerops_at(&dst.ap, i), kaena_dtype_size(to));
+            cr_assert(want == got, "%s to %s: %#llx gives %#llx, not %#llx", kaena_dtype_name(from),
+                      kaena_dtype_name(to), (unsigned long long)raw, (unsigned long long)got,
+                      (unsigned long long)want);
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
+static void check_fill(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    kerops_operand dst = kerops_make(r, any_number(r), count, kerops_any_layout(r), 0);
+    ker_fill_args a = {.dst = dst.ap,
+                       .value = special ? UINT64_C(0x0123456789abcdef) : kerops_below(r, 2)};
+    KEROPS_CHECK(r, fill, &a, &dst);
+    KEROPS_EACH(&dst.ap, i)
+    {
+        cr_assert(memcmp(kerops_at(&dst.ap, i), &a.value, kaena_dtype_size(dst.ap.dtype)) == 0);
+    }
+    kerops_free(&dst);
+}
+
+static void check_gather(kerops_rng *r, bool special)
+{
+    uint32_t out[4], table_count[4];
+    any_count(r, out);
+    const uint32_t bound = 1 + kerops_below(r, 9);
+    const uint32_t index_count[4] = {1, 1, 1, out[1]};
+    memcpy(table_count, out, sizeof out);
+    table_count[1] = bound;
+    const kaena_dtype type = any_number(r);
+    kerops_operand table = kerops_make(r, type, table_count, kerops_any_layout(r), 0);
+    kerops_operand dst = kerops_make(r, type, out, kerops_any_layout(r), 0);
+    kerops_operand index =
+        kerops_make(r, kerops_below(r, 2) ? KAENA_I32 : KAENA_I64, index_count, KEROPS_STRIDED, 0);
+    any_values(r, &table.ap, special);
+    const double low = -(double)bound - (special ? 2 : 0), span = 2.0 * bound + (special ? 4 : 0);
+    KEROPS_EACH(&index.ap, i)
+    {
+        kerops_set(&index.ap, i, low + kerops_below(r, (uint32_t)span));
+    }
+    _Atomic uint32_t bad = 0;
+    ker_gather_args a = {
+        .table = table.ap, .index = index.ap, .dst = dst.ap, .bound = bound, .bad_index = &bad};
+    KEROPS_CHECK(r, gather, &a, &dst);
+    bool outside = false;
+    KEROPS_EACH(&dst.ap, i)
+    {
+        double row = kerops_get(&index.ap, 0, 0, 0, i[1]);
+        row += row < 0 ? bound : 0;
+        const bool bad_row = row < 0 || row >= bound;
+        outside |= bad_row;
+        const uint32_t from[4] = {i[0], bad_row ? 0 : (uint32_t)row, i[2], i[3]};
+        cr_assert(
+            memcmp(kerops_at(&dst.ap, i), kerops_at(&table.ap, from), kaena_dtype_size(type)) == 0);
+    }
+    cr_assert(outside == (atomic_load(&bad) != 0), "the flag of a bad index");
+    kerops_free(&table);
+    kerops_free(&dst);
+    kerops_free(&index);
+}
+
+/* --- The tests ---------------------------------------------------------------------------------
+ */
+
+/* |n| random cases, every other one with special values. */
+#define FAMILY_TEST(family, n)                                                                     \
+    KTEST(kernels_vec, family)                                                                     \
+    {                                                                                              \
+        kerops_rng rng = {20260101};                                                               \
+        kerops_mode();                                                                             \
+        for (int i = 0; i < (n); i++)                                                              \
+            check_##family(&rng, i % 2);                                                           \
+    }
+FAMILY_TEST(act, 500)
+FAMILY_TEST(tt, 500)
+FAMILY_TEST(window, 400)
+FAMILY_TEST(dwconv, 300)
+FAMILY_TEST(reduce, 400)
+FAMILY_TEST(softmax, 300)
+FAMILY_TEST(lrn, 200)
+FAMILY_TEST(resize, 300)
+FAMILY_TEST(copy, 800)
+FAMILY_TEST(fill, 200)
+FAMILY_TEST(gather, 200)
+
+/* dst may be an operand: each element is read before it is written. */
+KTEST(kernels_vec, in_place)
+{
+    kerops_rng rng = {7};
+    const uint32_t count[4] = {2, 3, 5, 77};
+    kerops_mode();
+    for (int k = 0; k < 3; k++) {
+        kerops_operand x = kerops_make(&rng, floats[k], count, KEROPS_PADDED, 0);
+        kerops_operand y = kerops_make(&rng, floats[k], count, KEROPS_PACKED, 0);
+        kerops_fill(&rng, &x.ap, -3, 3);
+        kerops_fill(&rng, &y.ap, -3, 3);
+        ker_tt_args tt = {.a = x.ap, .b = y.ap, .dst = x.ap, .func = KAENA_ACT_RELU};
+        KEROPS_CHECK(&rng, tt, &tt, &x);
+        ker_act_args act = {.src = y.ap, .dst = x.ap, .residual = x.ap, .ep = {.scale_all = 1}};
+        KEROPS_CHECK(&rng, act, &act, &x);
+        ker_softmax_args softmax = {.src = x.ap, .dst = x.ap};
+        KEROPS_CHECK(&rng, softmax, &softmax, &x);
+        kerops_free(&x);
+        kerops_free(&y);
+    }
+}
+
+KTEST(kernels_vec, level_names)
+{
+    ker_level best;
+    unsetenv("KRT_CPU");
+    cr_assert(ker_level_detect(&best));
+    for (int level = 0; level < KER_LEVEL_COUNT; level++) {
+        ker_level got;
+        setenv("KRT_CPU", ker_level_name((ker_level)level), 1);
+        cr_assert(ker_level_detect(&got));
+        cr_assert(got == ((ker_level)level < best ? (ker_level)level : best));
+        cr_assert(ker_level_supported((ker_level)level) == ((ker_level)level <= best));
+    }
+    ker_level kept = KER_AVX2;
+    setenv("KRT_CPU", "avx1024", 1);
+    cr_assert(!ker_level_detect(&kept) && kept == KER_AVX2);
+    setenv("KRT_CPU", "", 1);
+    cr_assert(ker_level_detect(&kept) && kept == best);
+}
