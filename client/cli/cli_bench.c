@@ -75,6 +75,9 @@ static kaena_status request(const bench *b, kaena_tensor *outputs, sample *out, 
                              .input_count = b->inputs->count,
                              .outputs = outputs,
                              .output_count = b->model->output_count};
+    for (size_t i = 0; i < call.output_count; i++)
+        if (outputs[i].dtype == KAENA_STRING)
+            kaena_tensor_free(&outputs[i]);
     int64_t begin = now_ns();
     KAENA_TRY(kaena_infer(b->client, &call, err));
     *out = (sample){now_ns() - begin, (int64_t)call.queue_ns, (int64_t)call.execute_ns};

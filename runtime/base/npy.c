@@ -154,28 +154,49 @@ void kaena_npy_free(kaena_npy *npy)
     *npy = (kaena_npy){0};
 }
 
+/* numpy has strings of one length, padded with NUL, of at least one byte. */
+static size_t longest_string(const kaena_string *strings, size_t n)
+{
+    size_t longest = 1;
+    for (size_t i = 0; i < n; i++)
+        if (strings[i].size > longest)
+            longest = strings[i].size;
+    return longest;
+}
+
+static void put_strings(uint8_t *to, const kaena_string *strings, size_t n, size_t width)
+{
+    memset(to, 0, n * width);
+    for (size_t i = 0; i < n; i++)
+        if (strings[i].size)
+            memcpy(to + i * width, strings[i].data, strings[i].size);
+}
+
 kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_shape *shape,
                              const void *data, kaena_err *err)
 {
     int64_t n;
     kaena_dtype stored = dtype == KAENA_BF16 ? KAENA_F32 : dtype;
-    const char *kind = NULL;
-    size_t width = kaena_dtype_size(stored);
+    char kind = dtype == KAENA_STRING ? 'S' : 0;
     for (size_t i = 0; i < sizeof npy_types / sizeof *npy_types; i++)
         if (npy_types[i].type == stored)
-            kind = &npy_types[i].kind;
+            kind = npy_types[i].kind;
     if (!kind || !kaena_shape_elements(shape, &n))
         return KAENA_FAIL(err, INVALID_ARGUMENT, "'%s': %s cannot be written as npy", path,
                           kaena_dtype_name(dtype));
+    size_t width =
+        dtype == KAENA_STRING ? longest_string(data, (size_t)n) : kaena_dtype_size(stored);
+    uint64_t bytes;
+    if (!kaena_mul_u64((uint64_t)n, width, &bytes) || bytes > PTRDIFF_MAX - 4096)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "'%s': too large for npy", path);
     char dims[KAENA_SHAPE_TEXT], text[320];
     (void)kaena_shape_print(shape, dims, sizeof dims);
     dims[0] = '(';
     dims[strlen(dims) - 1] = 0;
-    int length = snprintf(text, sizeof text,
-                          "{'descr': '%c%c%zu', 'fortran_order': False, 'shape': %s%s), }",
-                          width == 1 ? '|' : '<', *kind, width, dims, shape->rank == 1 ? "," : "");
-    size_t header_size = (size_t)kaena_align_up(10 + (size_t)length + 1, 64),
-           bytes = (size_t)n * width;
+    int length = snprintf(
+        text, sizeof text, "{'descr': '%c%c%zu', 'fortran_order': False, 'shape': %s%s), }",
+        width == 1 || kind == 'S' ? '|' : '<', kind, width, dims, shape->rank == 1 ? "," : "");
+    size_t header_size = (size_t)kaena_align_up(10 + (size_t)length + 1, 64);
     uint8_t *file = malloc(header_size + bytes);
     if (!file)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %zu bytes", header_size + bytes);
@@ -185,7 +206,10 @@ kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_sh
     file[9] = (uint8_t)((header_size - 10) >> 8);
     memcpy(file + 10, text, (size_t)length);
     file[header_size - 1] = '\n';
-    kaena_cast(file + header_size, stored, data, dtype, (size_t)n);
+    if (dtype == KAENA_STRING)
+        put_strings(file + header_size, data, (size_t)n, width);
+    else
+        kaena_cast(file + header_size, stored, data, dtype, (size_t)n);
     kaena_status s = kaena_file_write(path, file, header_size + bytes, err);
     free(file);
     return s;

@@ -22,7 +22,8 @@ kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out,
                              kaena_err *err) KAENA_CHECKED;
 void kaena_npy_free(kaena_npy *npy);
 
-/* Writes a numeric tensor; bfloat16 is written as float32. */
+/* Writes a tensor; bfloat16 is written as float32, strings (|data| is an array of kaena_string) as
+ * S<longest>. */
 kaena_status kaena_npy_write(const char *path, kaena_dtype dtype, const kaena_shape *shape,
                              const void *data, kaena_err *err) KAENA_CHECKED;
 

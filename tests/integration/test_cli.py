@@ -18,12 +18,15 @@ except ImportError as missing:
 # Output names of the model "odd", and the files they become.
 NAMES = {"../../up": "_._.._up", "a/b": "a_b", "a:b": "a_b_2", "a b": "a_b_3", "": "_", ".hidden": "_hidden",
          "é": "__", "plain-1.x_y": "plain-1.x_y"}
+WORDS = [b"one", b"", b"three"]
 
 
 def make_service(messages, tensors, stubs):
     spec = tensors.TensorSpec(name="x", dtype=tensors.FLOAT32, shape=[2])
     odd = messages.Model(name="odd", state=messages.READY, inputs=[spec], num_tpbs=4, dram_bytes=3 << 20,
                          outputs=[tensors.TensorSpec(name=n, dtype=tensors.FLOAT32, shape=[2]) for n in NAMES])
+
+    odd.outputs.append(tensors.TensorSpec(name="words", dtype=tensors.STRING, shape=[3]))
 
     class Service(stubs.RuntimeServicer):
         def ListDevices(self, request, context):
@@ -41,6 +44,7 @@ def make_service(messages, tensors, stubs):
         def Infer(self, request, context):
             outputs = [tensors.Tensor(name=n, dtype=tensors.FLOAT32, shape=[2], data=request.inputs[0].data)
                        for n in NAMES]
+            outputs.append(tensors.Tensor(name="words", dtype=tensors.STRING, shape=[3], strings=WORDS))
             return messages.InferResponse(outputs=outputs)
 
     return Service()
@@ -70,6 +74,8 @@ def check_outputs(address, directory):
     os.mkdir(f"{directory}/a")
     run(address, "infer", "--model", "odd", "--input", f"x={directory}/x.npy", "--output-dir", out)
     files = sorted(os.listdir(out))
+    assert np.load(f"{out}/words.npy").tolist() == WORDS
+    files.remove("words.npy")
     assert files == sorted(f"{name}.npy" for name in NAMES.values()), files
     for file in files:
         assert (np.load(f"{out}/{file}") == values).all()
