@@ -3,11 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "checked.h"
 
 #define ARENA_ALIGN 64
-#define ARENA_BLOCK (64 * 1024)
+#define ARENA_BLOCK ((size_t)64 << 10)
+#define ARENA_BLOCK_MAX ((size_t)32 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 struct kaena_arena_block {
     kaena_arena_block *next;
@@ -58,6 +61,27 @@ static void *out_of_memory(const kaena_arena *arena, size_t size)
     return NULL;
 }
 
+/* Large blocks ask for huge pages: on virtual machines a page fault can cost more than filling the
+ * page, and weights are hundreds of megabytes. */
+static kaena_arena_block *block_alloc(size_t bytes)
+{
+    if (bytes < 2 * HUGE_PAGE)
+        return aligned_alloc(ARENA_ALIGN, bytes);
+    bytes = (size_t)kaena_align_up(bytes, HUGE_PAGE);
+    kaena_arena_block *b = aligned_alloc(HUGE_PAGE, bytes);
+    if (b)
+        (void)madvise(b, bytes, MADV_HUGEPAGE); /* advice: works without */
+    return b;
+}
+
+/* Blocks grow with what the arena holds, so that many tensors of a few megabytes share them. */
+static size_t block_size(const kaena_arena *arena, size_t need)
+{
+    size_t size = arena->used / 8;
+    size = size < ARENA_BLOCK ? ARENA_BLOCK : size > ARENA_BLOCK_MAX ? ARENA_BLOCK_MAX : size;
+    return need > size ? need : (size_t)kaena_align_up(size, ARENA_ALIGN);
+}
+
 void *kaena_arena_alloc(kaena_arena *arena, size_t size)
 {
     if (size > SIZE_MAX / 2)
@@ -65,7 +89,7 @@ void *kaena_arena_alloc(kaena_arena *arena, size_t size)
     size_t need = (size_t)kaena_align_up(size ? size : 1, ARENA_ALIGN);
     kaena_arena_block *b = arena->head;
     if (!b || b->size - b->used < need) {
-        size_t data = need > ARENA_BLOCK ? need : ARENA_BLOCK;
+        size_t data = block_size(arena, need);
         if (arena->quota) {
             size_t left = arena->quota > arena->used ? arena->quota - arena->used : 0;
             if (left < sizeof *b + need)
@@ -73,7 +97,7 @@ void *kaena_arena_alloc(kaena_arena *arena, size_t size)
             if (left < sizeof *b + data)
                 data = need;
         }
-        kaena_arena_block *fresh = aligned_alloc(ARENA_ALIGN, sizeof *fresh + data);
+        kaena_arena_block *fresh = block_alloc(sizeof *fresh + data);
         if (!fresh)
             return out_of_memory(arena, size);
         fresh->size = data;
