@@ -294,6 +294,80 @@ KTEST(onnx_legacy, cast_named_its_type)
     end(&f);
 }
 
+KTEST(onnx_legacy, tile_had_one_axis)
+{
+    fixture f = begin(3, 1);
+    int64_t two = 2, axis = 1;
+    ob_input(&f.a, f.m, "x", F32, "1 2");
+    ob_output(&f.a, f.m, "y");
+    ob_tensor(&f.a, f.m, "tiles", I64, 1, &two, sizeof two);
+    ob_tensor(&f.a, f.m, "axis", I64, 1, &axis, sizeof axis);
+    ob_node(&f.a, f.m, "Tile", "x tiles axis", "y");
+    run(&f, (float *[]){(float[]){1, 2}});
+    expect(&f.out[0], 4, (float[]){1, 2, 1, 2});
+    end(&f);
+}
+
+KTEST(onnx_legacy, prelu_had_a_slope_per_channel)
+{
+    fixture f = begin(3, 6);
+    float slope[2] = {.5f, .25f};
+    ob_input(&f.a, f.m, "x", F32, "1 2 2");
+    ob_output(&f.a, f.m, "y");
+    ob_tensor(&f.a, f.m, "slope", F32, 2, slope, sizeof slope);
+    ob_node(&f.a, f.m, "PRelu", "x slope", "y");
+    run(&f, (float *[]){(float[]){-4, 4, -4, -8}});
+    expect(&f.out[0], 4, (float[]){-2, 4, -1, -2});
+    end(&f);
+}
+
+KTEST(onnx_legacy, operators_that_are_gone_are_made_from_others)
+{
+    fixture f = begin(3, 1);
+    Onnx__NodeProto *n = unary(&f, "ImageScaler", "1 2 1 1");
+    ob_float(&f.a, n, "scale", 2.0f);
+    ob_floats(&f.a, n, "bias", 2, (float[]){1, -1});
+    run(&f, (float *[]){(float[]){3, 4}});
+    expect(&f.out[0], 2, (float[]){7, 7});
+    end(&f);
+
+    f = begin(3, 1);
+    n = unary(&f, "Affine", "2");
+    ob_float(&f.a, n, "alpha", 2.0f);
+    ob_float(&f.a, n, "beta", 1.0f);
+    run(&f, (float *[]){(float[]){3, 4}});
+    expect(&f.out[0], 2, (float[]){7, 9});
+    end(&f);
+
+    f = begin(3, 1);
+    n = unary(&f, "ConstantFill", "2");
+    ob_float(&f.a, n, "value", 3.0f);
+    run(&f, (float *[]){(float[]){0, 0}});
+    expect(&f.out[0], 2, (float[]){3, 3});
+    end(&f);
+}
+
+/* The shape of Softmax's input is computed by nodes, so the importer has to evaluate these first.
+ */
+KTEST(onnx_legacy, computed_shapes_are_evaluated_where_a_form_needs_the_rank)
+{
+    fixture f = begin(3, 9);
+    int64_t minus = -1, zero = 0;
+    ob_input(&f.a, f.m, "x", F32, "2 1 2");
+    ob_output(&f.a, f.m, "y");
+    ob_tensor(&f.a, f.m, "minus", I64, 1, &minus, sizeof minus);
+    ob_tensor(&f.a, f.m, "zero", I64, 1, &zero, sizeof zero);
+    ob_node(&f.a, f.m, "Shape", "x", "s");
+    ob_int(&f.a, ob_node(&f.a, f.m, "Gather", "s zero", "n"), "axis", 0);
+    ob_int(&f.a, ob_node(&f.a, f.m, "Concat", "n minus", "shape"), "axis", 0);
+    ob_node(&f.a, f.m, "Reshape", "x shape", "flat");
+    ob_node(&f.a, f.m, "Softmax", "flat", "y");
+    run(&f, (float *[]){(float[]){0, 0, 0, 0}});
+    expect(&f.out[0], 4, (float[]){.5f, .5f, .5f, .5f});
+    cr_assert(f.out[0].shape.rank == 2);
+    end(&f);
+}
+
 KTEST(onnx_legacy, training_is_refused)
 {
     fixture f = begin(3, 9);
