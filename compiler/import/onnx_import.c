@@ -100,6 +100,9 @@ static kaena_status import_model(onnx_import *imp, kcc_import_info *info)
     KAENA_TRY(set_opsets(&s));
     if (!graph)
         return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "the model has no graph");
+    if (imp->model->n_functions > KCC_ONNX_MAX_FUNCTIONS)
+        return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "%zu functions; at most %d make sense",
+                          imp->model->n_functions, KCC_ONNX_MAX_FUNCTIONS);
     imp->g = kgr_graph_create(imp->arena, text(graph->name));
     if (!imp->g)
         return no_memory(imp);

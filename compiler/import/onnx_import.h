@@ -14,6 +14,10 @@
 
 #define KCC_ONNX_MAX_IR 13
 #define KCC_ONNX_MAX_OPSET 21
+/* Lists that are searched one by one; real models stay far below. */
+#define KCC_ONNX_MAX_FUNCTIONS 4096
+#define KCC_ONNX_MAX_OPERATOR_SETS 256
+#define KCC_ONNX_MAX_ATTRIBUTES 256     /* of one node */
 #define KCC_ONNX_MAX_CALL_DEPTH 16      /* of functions that call functions */
 #define KCC_ONNX_MAX_INLINED (1u << 17) /* nodes that come from function bodies */
 

@@ -1,6 +1,7 @@
 /* From a NodeProto to nodes of the graph. */
 #include <string.h>
 
+#include "onnx_import.h"
 #include "onnx_internal.h"
 #include "tensor_pb.h"
 
@@ -95,6 +96,9 @@ static kaena_status check_operators(const onnx_scope *s)
 kaena_status onnx_attrs_resolve(onnx_scope *s, const Onnx__NodeProto *node, onnx_attr **out,
                                 uint32_t *n_out)
 {
+    if (node->n_attribute > KCC_ONNX_MAX_ATTRIBUTES)
+        return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT, "%zu attributes; at most %d make sense",
+                          node->n_attribute, KCC_ONNX_MAX_ATTRIBUTES);
     onnx_attr *list = KAENA_NEW_N(s->imp->arena, onnx_attr, node->n_attribute);
     if (!list)
         return KAENA_FAIL(s->imp->err, RESOURCE_EXHAUSTED, "no memory for the graph");

@@ -1,6 +1,7 @@
 /* Names of a graph or function body, and the order of its nodes. */
 #include <string.h>
 
+#include "onnx_import.h"
 #include "onnx_internal.h"
 #include "tensor_pb.h"
 
@@ -214,6 +215,9 @@ int64_t onnx_scope_opset(const onnx_scope *s, const char *domain)
 
 kaena_status onnx_scope_set_opsets(onnx_scope *s, Onnx__OperatorSetIdProto **list, size_t n)
 {
+    if (n > KCC_ONNX_MAX_OPERATOR_SETS)
+        return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT, "%zu operator sets; at most %d make sense",
+                          n, KCC_ONNX_MAX_OPERATOR_SETS);
     s->opsets = KAENA_NEW_N(s->imp->arena, onnx_opset, n + 1);
     if (!s->opsets)
         return no_memory(s);

@@ -611,6 +611,36 @@ KTEST(onnx_refuse, graphs_that_contradict_themselves)
     end(&f);
 }
 
+KTEST(onnx_refuse, lists_that_are_too_long)
+{
+    fixture f = begin(8, 13);
+    Onnx__NodeProto *n = unary(&f, "Relu", "2");
+    for (int i = 0; i < KCC_ONNX_MAX_ATTRIBUTES; i++)
+        ob_int(&f.a, n, kaena_arena_printf(&f.a, "a%d", i), i);
+    KTEST_OK(f.err, import(&f, NULL));
+    ob_int(&f.a, n, "one_more", 1);
+    KTEST_FAILS(f.err, INVALID_ARGUMENT, "257 attributes", import(&f, NULL));
+    n->n_attribute = 0;
+    while (f.m->n_functions < KCC_ONNX_MAX_FUNCTIONS)
+        (void)function(&f, "F");
+    KTEST_OK(f.err, import(&f, NULL));
+    (void)function(&f, "F");
+    KTEST_FAILS(f.err, INVALID_ARGUMENT, "4097 functions", import(&f, NULL));
+    f.m->n_functions = 0;
+    for (size_t i = f.m->n_opset_import; i <= KCC_ONNX_MAX_OPERATOR_SETS; i++) {
+        Onnx__OperatorSetIdProto *o =
+            OB_APPEND(&f.a, f.m->opset_import, f.m->n_opset_import, Onnx__OperatorSetIdProto,
+                      ONNX__OPERATOR_SET_ID_PROTO__INIT);
+        o->domain = kaena_arena_printf(&f.a, "d%zu", i);
+        o->has_version = 1;
+        o->version = 1;
+    }
+    KTEST_FAILS(f.err, INVALID_ARGUMENT, "257 operator sets", import(&f, NULL));
+    f.m->n_opset_import--;
+    KTEST_OK(f.err, import(&f, NULL));
+    end(&f);
+}
+
 KTEST(onnx_refuse, inputs_that_are_no_tensors)
 {
     fixture f = begin(7, 13);
