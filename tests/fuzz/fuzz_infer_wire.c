@@ -1,0 +1,86 @@
+/* Fuzz target: an Infer request as bytes, cut into pieces as the input's first bytes say, against a
+ * model of three inputs. What is accepted must have the model's sizes, and protobuf-c must see the
+ * same number of tensors. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "infer_check.h"
+#include "kaena/v1/runtime.pb-c.h"
+
+#define CUTS 3
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void check_against_protobuf_c(const uint8_t *data, size_t size, const krpc_infer_request *r)
+{
+    Kaena__V1__InferRequest *q = kaena__v1__infer_request__unpack(NULL, size, data);
+    if (!q)
+        return; /* it takes no groups */
+    must(q->n_inputs == r->n_inputs && q->n_outputs == r->n_outputs);
+    for (size_t i = 0; i < q->n_inputs; i++)
+        must(r->inputs[i].rank == q->inputs[i]->n_shape &&
+             r->inputs[i].dtype == (int32_t)q->inputs[i]->dtype &&
+             r->inputs[i].n_strings == q->inputs[i]->n_strings);
+    kaena__v1__infer_request__free_unpacked(q, NULL);
+}
+
+static void run(const krpc_message *m, const uint8_t *flat, size_t size)
+{
+    static const krt_tensor in[] = {{"x", KAENA_F32, {2, {1, 4}}, 16},
+                                    {"s", KAENA_I64, {0, {0}}, 8},
+                                    {"e", KAENA_U8, {1, {0}}, 0}};
+    static const krt_tensor out[] = {{"y", KAENA_F32, {1, {2}}, 8}, {"z", KAENA_F32, {1, {2}}, 8}};
+    static const krt_image_info info = {.in = in, .out = out, .n_in = 3, .n_out = 2};
+    static krpc_infer_request request;
+    kaena_err err;
+    krt_selection selection;
+    kaena_err_init(&err);
+    if (krpc_read_infer_request(m, &request, &err) != KAENA_OK) {
+        must(err.what[0] != 0);
+        return;
+    }
+    check_against_protobuf_c(flat, size, &request);
+    char text[32];
+    must(strlen(krpc_range_text(m, &request.model, text, sizeof text)) < sizeof text);
+    if (krt_select("m", &info, m, &request, &selection, &err) != KAENA_OK) {
+        must(err.what[0] != 0 && err.hint[0] != 0);
+        return;
+    }
+    must(selection.n_outputs >= 1 && selection.n_outputs <= 2 && selection.input_bytes == 24);
+    for (size_t i = 0; i < 3; i++) {
+        uint8_t *to = malloc(in[i].bytes ? in[i].bytes : 1); /* exact: a byte more is seen */
+        krpc_range_copy(m, &selection.inputs[i], to);
+        free(to);
+    }
+    krt_selection_fini(&selection);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < CUTS)
+        return 0;
+    const uint8_t *flat = data + CUTS;
+    size -= CUTS;
+    uint8_t *copies[CUTS + 1];
+    krpc_piece pieces[CUTS + 1];
+    size_t at = 0;
+    for (size_t i = 0; i <= CUTS; i++) {
+        size_t n = i < CUTS ? data[i] : size - at;
+        n = n < size - at ? n : size - at;
+        copies[i] = malloc(n ? n : 1);
+        memcpy(copies[i], flat + at, n);
+        pieces[i] = (krpc_piece){copies[i], n};
+        at += n;
+    }
+    krpc_message m = {pieces, CUTS + 1};
+    run(&m, flat, size);
+    for (size_t i = 0; i <= CUTS; i++)
+        free(copies[i]);
+    return 0;
+}
