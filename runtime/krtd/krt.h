@@ -32,14 +32,17 @@ typedef struct krt_daemon {
     uint64_t next_id;
 
     _Atomic bool draining;
-    _Atomic size_t accepted; /* inferences, loads and unloads that are owed an answer */
+    _Atomic size_t accepted; /* inferences, loads and unloads whose answer has not left */
     uv_async_t *idle;        /* told when |accepted| gets 0 while draining */
 } krt_daemon;
 
 /* Enters work that must be answered before the daemon ends; false, with |err| saying so, while it
- * drains. Thread: any. */
+ * drains. Released when the answer has left, which is when the call is closed: an answer that still
+ * lies in the core would be lost with its connection. Thread: any. */
 bool krt_accept(krt_daemon *d, kaena_err *err);
 void krt_release(krt_daemon *d);
+/* For krpc_call_on_close: releases the krt_daemon |d|. */
+void krt_release_on_close(void *d, bool cancelled);
 
 /* The methods of kaena.v1.Runtime; handlers' user is the krt_daemon. */
 extern const krpc_method krt_methods[];

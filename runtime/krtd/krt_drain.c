@@ -26,6 +26,12 @@ void krt_release(krt_daemon *d)
         (void)uv_async_send(d->idle);
 }
 
+void krt_release_on_close(void *d, bool cancelled)
+{
+    (void)cancelled;
+    krt_release(d);
+}
+
 static void stop_if_idle(krt_drain *dr)
 {
     if (atomic_load(&dr->daemon->draining) && atomic_load(&dr->daemon->accepted) == 0)

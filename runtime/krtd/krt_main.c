@@ -20,8 +20,8 @@
 #define EXIT_USAGE 2
 #define N_LOADERS 2
 #define N_STARTERS 1
-/* How long answers may take to leave after the last of them has been given to the core. */
-#define FLUSH_MS 2000
+/* How long clients that go on sending are still told that the daemon is gone. */
+#define FLUSH_MS 1000
 
 extern const krpc_descriptors krt_descriptors; /* generated */
 

@@ -270,7 +270,6 @@ static void give_back(krt_job *job)
     (void)pthread_mutex_unlock(&m->lock);
     for (size_t i = 0; i < n; i++) {
         krpc_reply(waiters[i], krpc_pb_pack(&empty.base));
-        krt_release(d);
     }
     free(waiters);
     (void)krt_model_unref(m);
@@ -312,7 +311,6 @@ void krt_model_unload(krt_model *m, krpc_call *call)
     (void)pthread_mutex_unlock(&m->lock);
     if (st != KAENA_OK) {
         krpc_fail(call, &err);
-        krt_release(m->daemon);
         return;
     }
     (void)KRT_FAIL(&err, ABORTED, MODEL_UNLOADED,

@@ -51,8 +51,7 @@ void krt_model_abandon(krt_model *m);
 /* READY -> FAILED: its data is damaged; what waits is answered, health becomes NOT_SERVING. */
 void krt_model_damaged(krt_model *m, const char *what);
 
-/* READY or FAILED -> UNLOADING; |call| is answered when the model is gone. The caller has the call
- * counted by krt_accept. */
+/* READY or FAILED -> UNLOADING; |call| is answered when the model is gone. */
 void krt_model_unload(krt_model *m, krpc_call *call);
 
 /* A reference to the model of that name, or NULL with NOT_FOUND in |err| naming what is there. */

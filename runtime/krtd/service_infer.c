@@ -59,12 +59,14 @@ static void unref(request *r)
 {
     if (atomic_fetch_sub(&r->refs, 1) != 1)
         return;
+    krt_daemon *d = r->m->daemon;
     release_bytes(r);
     krt_block_unref(r->in);
     krt_block_unref(r->out);
     krt_selection_fini(&r->selection);
     (void)krt_model_unref(r->m);
     free(r);
+    krt_release(d);
 }
 
 /* ---- answers ---- */
@@ -119,10 +121,8 @@ static grpc_byte_buffer *build_answer(request *r)
 
 static void fail(request *r, const kaena_err *err)
 {
-    krt_daemon *d = r->m->daemon;
     krpc_fail(r->call, err);
     unref(r);
-    krt_release(d);
 }
 
 void krt_infer_fail_items(krt_item *items, const kaena_err *err)
@@ -179,7 +179,6 @@ static void step(krt_model *m, const krt_event *event, krt_actions *actions, boo
 static void finish(request *r, const kaena_err *err)
 {
     krt_model *m = r->m;
-    krt_daemon *d = m->daemon;
     if (err && err->code == KAENA_DATA_LOSS)
         krt_model_damaged(m, err->what);
     grpc_byte_buffer *answer = err ? NULL : build_answer(r);
@@ -202,7 +201,6 @@ static void finish(request *r, const kaena_err *err)
     } else {
         krpc_reply(r->call, answer);
         unref(r);
-        krt_release(d);
     }
     (void)krt_model_unref(m);
 }
@@ -401,8 +399,8 @@ void krt_infer(krpc_call *call, void *user)
     }
     request *r;
     if (prepare(d, call, &r, &err) != KAENA_OK) {
+        krpc_call_on_close(call, krt_release_on_close, d);
         krpc_fail(call, &err);
-        krt_release(d);
         return;
     }
     krt_model *m = r->m;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,7 +63,6 @@ static void end(load *l, const kaena_err *err)
     (void)pthread_mutex_lock(&d->lock);
     d->n_loads--;
     (void)pthread_mutex_unlock(&d->lock);
-    krt_release(d);
 }
 
 static kaena_status place(load *l, krt_model **out, kaena_err *err)
@@ -120,8 +120,14 @@ static void load_from_fd(load *l)
     Kaena__V1__Model description;
     krt_model_describe(m, &description, &arena);
     r.model = &description;
-    kaena_log(KAENA_LOG_INFO, "model '%s' loaded: %zu TPBs, %" PRIu64 " bytes of device memory",
-              m->name, description.n_tpbs, description.dram_bytes);
+    struct ucred peer;
+    char who[64] = "over TCP";
+    if (krpc_call_peer(l->call, &peer))
+        (void)snprintf(who, sizeof who, "by uid %ld, pid %ld", (long)peer.uid, (long)peer.pid);
+    kaena_log(KAENA_LOG_INFO,
+              "model '%s' loaded %s: %zu TPBs, %" PRIu64 " bytes of device memory, request %s",
+              m->name, who, description.n_tpbs, description.dram_bytes,
+              krpc_call_request_id(l->call));
     krpc_reply(l->call, krpc_pb_pack(&r.base));
     kaena_arena_fini(&arena);
     (void)krt_model_unref(m);
@@ -370,6 +376,7 @@ void krt_load(krpc_call *call, void *user)
         krpc_fail(call, &err);
         return;
     }
+    krpc_call_on_close(call, krt_release_on_close, d);
     (void)pthread_mutex_lock(&d->lock);
     bool room = d->n_loads < d->config->limits.loads;
     d->n_loads += room;
@@ -383,7 +390,6 @@ void krt_load(krpc_call *call, void *user)
         err.available = d->config->limits.loads;
         kaena_err_hint(&err, "try again when one has ended");
         krpc_fail(call, &err);
-        krt_release(d);
         return;
     }
     l->daemon = d;

@@ -70,9 +70,10 @@ void krt_unload(krpc_call *call, void *user)
         return;
     kaena_err err;
     krt_model *m = NULL;
-    bool accepted = krt_accept(d, &err);
-    if (accepted)
+    if (krt_accept(d, &err)) {
+        krpc_call_on_close(call, krt_release_on_close, d);
         m = krt_model_find(d, q->name, &err);
+    }
     kaena_arena_fini(&in);
     if (m) {
         krt_model_unload(m, call);
@@ -80,6 +81,4 @@ void krt_unload(krpc_call *call, void *user)
         return;
     }
     krpc_fail(call, &err);
-    if (accepted)
-        krt_release(d);
 }

@@ -99,20 +99,15 @@ kaena_status krpc_server_start(krpc_server *s, kaena_err *err) KAENA_CHECKED;
 /* Closes the listeners: new connections are refused by the kernel, existing ones go on. */
 void krpc_server_stop_listening(krpc_server *s);
 
-/* Ends everything: streams of the server's own services are finished, calls in flight may still
- * be answered for |grace_ms|, then they are cancelled. Returns when the last handler has answered
- * and the threads have ended. */
+/* Ends everything: streams of the server's own services are finished; for at most |grace_ms| calls
+ * are still taken and answered, until none comes any more; then the connections are closed. Returns
+ * when the last handler has answered and the threads have ended. A client whose call was under way
+ * sees UNAVAILABLE, never another status that nobody gave. */
 void krpc_server_stop(krpc_server *s, unsigned grace_ms);
 
 /* A stopped, or never started, server; threads that answered its calls have ended. Accepts NULL and
  * returns it. */
 krpc_server *krpc_server_destroy(krpc_server *s);
-
-/* Calls that handlers have and have not answered (health watches and reflection not counted). */
-size_t krpc_server_calls(const krpc_server *s);
-
-/* Plain connections that are open now. */
-size_t krpc_server_connections(krpc_server *s);
 
 /* ---- health ---- */
 

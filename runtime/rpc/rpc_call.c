@@ -65,14 +65,16 @@ static void unref(krpc_call *call)
     grpc_metadata_array_destroy(&call->metadata);
     if (!call->entry)
         grpc_call_details_destroy(&call->details);
-    bool lived = call->core != NULL;
+    bool lived = call->core != NULL, due = !call->entry || !call->entry->endless;
     if (lived)
         grpc_call_unref(call->core);
     free(call);
     if (!lived)
         return;
     (void)pthread_mutex_lock(&s->lock);
-    if (--s->live == 0)
+    s->live--;
+    s->due -= due;
+    if (!s->live || !s->due)
         (void)pthread_cond_signal(&s->changed);
     (void)pthread_mutex_unlock(&s->lock);
 }
@@ -202,9 +204,9 @@ static void on_arrived(krpc_tag *tag, bool ok)
     krpc_call_arm(s, call->entry);
     (void)pthread_mutex_lock(&s->lock);
     s->live++;
+    s->due += !call->entry || !call->entry->endless;
+    s->arrived++;
     (void)pthread_mutex_unlock(&s->lock);
-    if (call->entry && !call->entry->own)
-        (void)atomic_fetch_add(&s->calls, 1);
     if (!call->entry)
         call->deadline = call->details.deadline;
     call->deadline_ns = deadline_ns(call->deadline);
@@ -355,7 +357,6 @@ bool krpc_call_peer(krpc_call *call, struct ucred *out)
 static void answer(krpc_call *call, grpc_byte_buffer *message, const kaena_err *err,
                    const char *text, grpc_slice detail)
 {
-    bool counted = call->entry && !call->entry->own;
     grpc_metadata trailing[2] = {
         {.key = grpc_slice_from_static_string(REQUEST_ID_KEY),
          .value = grpc_slice_from_copied_string(call->request_id)},
@@ -380,16 +381,10 @@ static void answer(krpc_call *call, grpc_byte_buffer *message, const kaena_err *
         ops[n++] = (grpc_op){.op = GRPC_OP_RECV_CLOSE_ON_SERVER,
                              .data.recv_close_on_server.cancelled = &call->core_cancelled};
     }
-    krpc_server *s = call->server;
     start(call, ops, n, &call->final); /* the call may be gone from here on */
     grpc_slice_unref(status_text);
     grpc_slice_unref(trailing[0].value);
     grpc_slice_unref(detail);
-    if (counted && atomic_fetch_sub(&s->calls, 1) == 1 && atomic_load(&s->stopping)) {
-        (void)pthread_mutex_lock(&s->lock);
-        (void)pthread_cond_signal(&s->changed);
-        (void)pthread_mutex_unlock(&s->lock);
-    }
 }
 
 void krpc_reply(krpc_call *call, grpc_byte_buffer *message)

@@ -24,7 +24,7 @@ typedef struct krpc_entry {
     krpc_method method;
     void *registered; /* the core's handle */
     void *user;       /* of the handler */
-    bool own;         /* health and reflection: do not count as work */
+    bool endless;     /* a stream that only its client ends: nobody waits for it */
 } krpc_entry;
 
 #define KRPC_MAX_METHODS 64
@@ -40,15 +40,15 @@ struct krpc_server {
     krpc_health *health;
     uint64_t id_base; /* request ids: random per process, then counted */
     _Atomic uint64_t id_next;
-    _Atomic size_t calls; /* with handlers, unanswered, of entries that are not |own| */
-    _Atomic bool stopping;
     bool started;
     pthread_t thread;
     krpc_tag shutdown_tag;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* live or shut_down changed, while stopping */
-    size_t live;            /* krpc_calls that have arrived and are not freed; under lock */
-    bool shut_down;         /* the core has let go of every channel; under lock */
+    pthread_cond_t changed; /* one of the next got 0 or true */
+    size_t live;      /* calls that have arrived and are not yet answered and sent; under lock */
+    size_t due;       /* those of them that are not endless; under lock */
+    uint64_t arrived; /* all that ever came; under lock */
+    bool shut_down;   /* the core has let go of every channel; under lock */
 };
 
 /* rpc_call.c */

@@ -114,12 +114,13 @@ static size_t count_open(krpc_listeners *ls)
     return n;
 }
 
-size_t krpc_listeners_connections(krpc_listeners *ls)
+void krpc_listeners_hang_up(krpc_listeners *ls)
 {
     (void)pthread_mutex_lock(&ls->lock);
-    size_t n = count_open(ls);
+    for (size_t fd = 0; fd < ls->n_connections; fd++)
+        if (ls->connections[fd].ino && ls->connections[fd].ino == socket_ino((int)fd))
+            (void)shutdown((int)fd, SHUT_RDWR);
     (void)pthread_mutex_unlock(&ls->lock);
-    return n;
 }
 
 bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out)

@@ -40,8 +40,8 @@ void krpc_listeners_stop(krpc_listeners *ls);
 /* Stops first where that has not happened. Accepts NULL and returns it. */
 krpc_listeners *krpc_listeners_destroy(krpc_listeners *ls);
 
-/* Connections that are open now. Thread: any. */
-size_t krpc_listeners_connections(krpc_listeners *ls);
+/* Shuts down every open connection; its owner sees the end of the stream. Thread: any. */
+void krpc_listeners_hang_up(krpc_listeners *ls);
 
 /* Who is at the other end of connection |fd|; false when it is not a unix socket of ours. Thread:
  * any. */

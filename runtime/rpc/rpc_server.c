@@ -18,6 +18,8 @@
 #define CLIENT_PING_MS 10000
 /* How long connections may take to end by themselves when no call is left. */
 #define GOAWAY_MS 300
+/* A client that has been refused goes elsewhere: without calls for so long, none will come. */
+#define QUIET_MS 50
 
 static void connection_accepted(void *user, int fd)
 {
@@ -66,7 +68,7 @@ static grpc_server *create_core(const krpc_options *o)
     return core;
 }
 
-static void add(krpc_server *s, const krpc_method *m, void *user, bool own)
+static void add(krpc_server *s, const krpc_method *m, void *user, bool endless)
 {
     if (s->n_entries == KRPC_MAX_METHODS)
         abort(); /* the tables are ours */
@@ -75,7 +77,7 @@ static void add(krpc_server *s, const krpc_method *m, void *user, bool own)
         s->core, m->path, NULL,
         payload ? GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER : GRPC_SRM_PAYLOAD_NONE, 0);
     s->entries[s->n_entries++] =
-        (krpc_entry){.method = *m, .registered = registered, .user = user, .own = own};
+        (krpc_entry){.method = *m, .registered = registered, .user = user, .endless = endless};
 }
 
 static void on_shut_down(krpc_tag *tag, bool ok)
@@ -124,7 +126,7 @@ kaena_status krpc_server_create(const krpc_options *options, krpc_server **out, 
     grpc_server_register_completion_queue(s->core, s->cq, NULL);
     s->insecure = grpc_insecure_server_credentials_create();
     for (size_t i = 0; i < 2; i++)
-        add(s, &krpc_health_methods[i], s->health, true);
+        add(s, &krpc_health_methods[i], s->health, false); /* krpc_health_stop ends them */
     for (size_t i = 0; i < 2 && options->descriptors; i++)
         add(s, &krpc_reflect_methods[i], NULL, true);
     *out = s;
@@ -180,9 +182,7 @@ void krpc_server_stop_listening(krpc_server *s)
     krpc_listeners_stop(s->listeners);
 }
 
-/* Waits until |s->live| is 0 (or, with |shut_down|, the core is done as well) or |ms| have passed;
- * with the lock held. */
-static void wait_idle(krpc_server *s, unsigned ms, bool until_shut_down)
+static struct timespec in_ms(unsigned ms)
 {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
@@ -192,9 +192,31 @@ static void wait_idle(krpc_server *s, unsigned ms, bool until_shut_down)
         t.tv_nsec -= 1000000000;
         t.tv_sec++;
     }
-    while (until_shut_down ? !s->shut_down : atomic_load(&s->calls) != 0)
-        if (pthread_cond_timedwait(&s->changed, &s->lock, &t) == ETIMEDOUT)
-            break;
+    return t;
+}
+
+static bool before(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
+/* Waits until every call is answered and no new one has come for QUIET_MS; with the lock held. */
+static void wait_quiet(krpc_server *s, unsigned grace_ms)
+{
+    struct timespec limit = in_ms(grace_ms);
+    for (;;) {
+        uint64_t arrived = s->arrived;
+        struct timespec quiet = in_ms(QUIET_MS);
+        if (before(&limit, &quiet))
+            return;
+        while (s->due && pthread_cond_timedwait(&s->changed, &s->lock, &limit) != ETIMEDOUT)
+            ;
+        while (arrived == s->arrived &&
+               pthread_cond_timedwait(&s->changed, &s->lock, &quiet) != ETIMEDOUT)
+            ;
+        if (!s->due && arrived == s->arrived)
+            return;
+    }
 }
 
 void krpc_server_stop(krpc_server *s, unsigned grace_ms)
@@ -202,17 +224,22 @@ void krpc_server_stop(krpc_server *s, unsigned grace_ms)
     krpc_listeners_stop(s->listeners);
     if (!s->started)
         return;
-    s->started = false;
-    atomic_store(&s->stopping, true);
     krpc_health_stop(s->health);
     (void)pthread_mutex_lock(&s->lock);
-    wait_idle(s, grace_ms, false);
+    wait_quiet(s, grace_ms);
     (void)pthread_mutex_unlock(&s->lock);
+    s->started = false;
+    /* Once the core shuts down it drops calls that come in with a bare CANCELLED, which no client
+     * can take for "not accepted". So the connections end first, ours by hand: what the core says
+     * about later calls reaches nobody, and their clients see a lost connection. */
+    krpc_listeners_hang_up(s->listeners);
     /* The order matters: the queue may be shut down only when nothing can start a batch any more,
      * and the server destroyed only when the queue is empty. */
     grpc_server_shutdown_and_notify(s->core, s->cq, &s->shutdown_tag);
+    struct timespec limit = in_ms(GOAWAY_MS);
     (void)pthread_mutex_lock(&s->lock);
-    wait_idle(s, GOAWAY_MS, true);
+    while (!s->shut_down && pthread_cond_timedwait(&s->changed, &s->lock, &limit) != ETIMEDOUT)
+        ;
     bool done = s->shut_down;
     (void)pthread_mutex_unlock(&s->lock);
     if (!done)
@@ -247,14 +274,4 @@ krpc_server *krpc_server_destroy(krpc_server *s)
     (void)pthread_mutex_destroy(&s->lock);
     free(s);
     return NULL;
-}
-
-size_t krpc_server_calls(const krpc_server *s)
-{
-    return atomic_load(&((krpc_server *)(uintptr_t)s)->calls);
-}
-
-size_t krpc_server_connections(krpc_server *s)
-{
-    return krpc_listeners_connections(s->listeners);
 }
