@@ -4,17 +4,12 @@
 #include "onnx_import.h"
 #include "onnx_internal.h"
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
 Onnx__FunctionProto *onnx_function_find(const onnx_import *imp, const char *domain,
                                         const char *name)
 {
     for (size_t i = 0; i < imp->model->n_functions; i++) {
         Onnx__FunctionProto *f = imp->model->functions[i];
-        if (strcmp(text(f->name), name) == 0 && strcmp(onnx_domain(f->domain), domain) == 0)
+        if (strcmp(onnx_text(f->name), name) == 0 && strcmp(onnx_domain(f->domain), domain) == 0)
             return f;
     }
     return NULL;
@@ -33,7 +28,7 @@ static kaena_status bind(onnx_scope *body, onnx_xlat *x, const Onnx__FunctionPro
     uint32_t n_wanted = 0;
     for (uint32_t i = 0; i < x->n_out; i++) {
         if (x->out_names[i])
-            wanted[n_wanted++] = text(f->output[i]);
+            wanted[n_wanted++] = onnx_text(f->output[i]);
     }
     KAENA_TRY(onnx_scope_mark(body, wanted, n_wanted));
     for (uint32_t i = 0; i < x->n_out; i++) {
@@ -120,7 +115,7 @@ static kaena_status inline_body(onnx_xlat *x, Onnx__FunctionProto *f)
 
 kaena_status onnx_function_inline(onnx_xlat *x, Onnx__FunctionProto *f)
 {
-    KAENA_TRY_WRAP(x->imp->err, inline_body(x, f), "function '%s'", text(f->name));
+    KAENA_TRY_WRAP(x->imp->err, inline_body(x, f), "function '%s'", onnx_text(f->name));
     x->done = true;
     return KAENA_OK;
 }

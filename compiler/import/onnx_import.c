@@ -7,11 +7,6 @@
 #include "onnx_io.h"
 #include "pb_unpack.h"
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
 static kaena_status no_memory(const onnx_import *imp)
 {
     return KAENA_FAIL(imp->err, RESOURCE_EXHAUSTED, "no memory for the graph");
@@ -82,10 +77,10 @@ static kaena_status fill_info(const onnx_scope *s, kcc_import_info *info)
     const Onnx__ModelProto *m = imp->model;
     *info = (kcc_import_info){
         .framework = "ONNX",
-        .model_name = text(m->graph->name),
-        .producer =
-            kaena_arena_printf(imp->arena, "%s%s%s", text(m->producer_name),
-                               *text(m->producer_version) ? " " : "", text(m->producer_version)),
+        .model_name = onnx_text(m->graph->name),
+        .producer = kaena_arena_printf(imp->arena, "%s%s%s", onnx_text(m->producer_name),
+                                       *onnx_text(m->producer_version) ? " " : "",
+                                       onnx_text(m->producer_version)),
         .ir_version = m->ir_version,
         .opset = onnx_scope_opset(s, ""),
         .n_nodes = (uint32_t)m->graph->n_node,
@@ -103,7 +98,7 @@ static kaena_status import_model(onnx_import *imp, kcc_import_info *info)
     if (imp->model->n_functions > KCC_ONNX_MAX_FUNCTIONS)
         return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "%zu functions; at most %d make sense",
                           imp->model->n_functions, KCC_ONNX_MAX_FUNCTIONS);
-    imp->g = kgr_graph_create(imp->arena, text(graph->name));
+    imp->g = kgr_graph_create(imp->arena, onnx_text(graph->name));
     if (!imp->g)
         return no_memory(imp);
     KAENA_TRY(import_graph(&s, graph));

@@ -11,6 +11,12 @@
 #include "name_table.h"
 #include "onnx/onnx.pb-c.h"
 
+/* A string of a message, which may be absent. */
+static inline const char *onnx_text(const char *s)
+{
+    return s ? s : "";
+}
+
 /* One import. */
 typedef struct onnx_import {
     kaena_arena *arena;
@@ -127,7 +133,9 @@ kaena_status onnx_function_inline(onnx_xlat *x, Onnx__FunctionProto *f) KAENA_CH
 
 /* --- onnx_xlat.c: what translations use ------------------------------------------------------ */
 
+/* Failures; the caller puts the node's name in front. */
 kaena_status onnx_xlat_no_memory(onnx_xlat *x);
+kaena_status onnx_xlat_bad(onnx_xlat *x, const char *what);
 const kop_attr *onnx_xlat_attr(const onnx_xlat *x, const char *name);
 int64_t onnx_xlat_int(const onnx_xlat *x, const char *name, int64_t otherwise);
 float onnx_xlat_float(const onnx_xlat *x, const char *name, float otherwise);

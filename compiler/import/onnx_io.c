@@ -8,11 +8,6 @@
 
 #define EXAMPLE_DIM 1 /* in place of an unknown dimension */
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
 static kaena_status no_memory(const onnx_scope *s)
 {
     return KAENA_FAIL(s->imp->err, RESOURCE_EXHAUSTED, "no memory for the graph");
@@ -41,10 +36,10 @@ static kaena_status refuse_type(const onnx_scope *s, const Onnx__ValueInfoProto 
     for (size_t i = 0; v->type && i < sizeof kinds / sizeof kinds[0]; i++) {
         if (v->type->value_case == kinds[i].value_case)
             return KAENA_FAIL(s->imp->err, UNIMPLEMENTED,
-                              "input '%s' is %s; only tensors are supported", text(v->name),
+                              "input '%s' is %s; only tensors are supported", onnx_text(v->name),
                               kinds[i].name);
     }
-    return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT, "input '%s' has no type", text(v->name));
+    return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT, "input '%s' has no type", onnx_text(v->name));
 }
 
 static bool dim_is_symbolic(const Onnx__TensorShapeDimension *d)
@@ -55,7 +50,8 @@ static bool dim_is_symbolic(const Onnx__TensorShapeDimension *d)
 /* The symbol of a dimension; "" where it has none. */
 static const char *dim_symbol(const Onnx__TensorShapeDimension *d)
 {
-    return d->value_case == ONNX__TENSOR_SHAPE_DIMENSION__VALUE_DIM_PARAM ? text(d->dim_param) : "";
+    return d->value_case == ONNX__TENSOR_SHAPE_DIMENSION__VALUE_DIM_PARAM ? onnx_text(d->dim_param)
+                                                                          : "";
 }
 
 /* --- Symbols that --io-config fixes ----------------------------------------------------------- */
@@ -94,7 +90,8 @@ static kaena_status bind_symbols(const onnx_scope *s, const Onnx__GraphProto *gr
         return no_memory(s);
     for (size_t i = 0; i < graph->n_input; i++) {
         const Onnx__TypeTensor *t = tensor_type(graph->input[i]);
-        const kcc_io_input *said = kcc_io_config_input(s->imp->io, text(graph->input[i]->name));
+        const kcc_io_input *said =
+            kcc_io_config_input(s->imp->io, onnx_text(graph->input[i]->name));
         if (!t || !t->shape || !said || t->shape->n_dim != (size_t)said->shape.rank)
             continue;
         for (size_t k = 0; k < t->shape->n_dim; k++)
@@ -131,10 +128,10 @@ static void print_example(const onnx_scope *s, const Onnx__GraphProto *graph, ka
         bool symbolic = t && !t->shape;
         for (size_t k = 0; t && t->shape && k < t->shape->n_dim; k++)
             symbolic |= dim_is_symbolic(t->shape->dim[k]);
-        const onnx_def *d = onnx_scope_find(s, text(graph->input[i]->name));
+        const onnx_def *d = onnx_scope_find(s, onnx_text(graph->input[i]->name));
         if (!symbolic || (d && d->init))
             continue;
-        kaena_strbuf_printf(out, "%s\"%s\":[[", comma, text(graph->input[i]->name));
+        kaena_strbuf_printf(out, "%s\"%s\":[[", comma, onnx_text(graph->input[i]->name));
         for (size_t k = 0; t->shape && k < t->shape->n_dim; k++) {
             const Onnx__TensorShapeDimension *dim = t->shape->dim[k];
             kaena_strbuf_printf(out, "%s%" PRId64, k ? "," : "",
@@ -156,10 +153,10 @@ static kaena_status refuse_symbolic(const onnx_scope *s, const Onnx__GraphProto 
     if (t->shape)
         (void)KAENA_FAIL(s->imp->err, FAILED_PRECONDITION,
                          "input '%s' has the symbolic shape %s: dimension %zu is not fixed",
-                         text(v->name), shape.data, dim);
+                         onnx_text(v->name), shape.data, dim);
     else
         (void)KAENA_FAIL(s->imp->err, FAILED_PRECONDITION,
-                         "input '%s' has no shape: not even its rank is fixed", text(v->name));
+                         "input '%s' has no shape: not even its rank is fixed", onnx_text(v->name));
     kaena_err_hint(s->imp->err, "%s", example.data);
     kaena_strbuf_fini(&shape);
     kaena_strbuf_fini(&example);
@@ -197,7 +194,7 @@ static kaena_status input_shape(const onnx_scope *s, const Onnx__GraphProto *gra
                                 const symbols *sym, kaena_shape *out)
 {
     const Onnx__TypeTensor *t = tensor_type(v);
-    const kcc_io_input *said = kcc_io_config_input(s->imp->io, text(v->name));
+    const kcc_io_input *said = kcc_io_config_input(s->imp->io, onnx_text(v->name));
     if (said) {
         KAENA_TRY(check_said(s, v, dtype, said));
         *out = said->shape;
@@ -207,8 +204,8 @@ static kaena_status input_shape(const onnx_scope *s, const Onnx__GraphProto *gra
         return refuse_symbolic(s, graph, v, 0);
     if (t->shape->n_dim > KAENA_MAX_RANK)
         return KAENA_FAIL(s->imp->err, UNIMPLEMENTED,
-                          "input '%s' has %zu dimensions; at most %d are supported", text(v->name),
-                          t->shape->n_dim, KAENA_MAX_RANK);
+                          "input '%s' has %zu dimensions; at most %d are supported",
+                          onnx_text(v->name), t->shape->n_dim, KAENA_MAX_RANK);
     kaena_shape shape = {.rank = (int32_t)t->shape->n_dim};
     for (size_t k = 0; k < t->shape->n_dim; k++) {
         const Onnx__TensorShapeDimension *d = t->shape->dim[k];
@@ -234,14 +231,14 @@ static kaena_status add_input(onnx_scope *s, const Onnx__GraphProto *graph,
     kaena_dtype dtype;
     kaena_shape shape;
     KAENA_TRY_WRAP(imp->err, kcc_dtype_of_pb(t->elem_type, &dtype, imp->err), "input '%s'",
-                   text(v->name));
+                   onnx_text(v->name));
     KAENA_TRY(input_shape(s, graph, v, dtype, sym, &shape));
     int64_t elements;
     if (!kaena_shape_elements(&shape, &elements))
         return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "input '%s': the shape has too many elements",
-                          text(v->name));
+                          onnx_text(v->name));
     onnx_def *d;
-    KAENA_TRY(onnx_scope_define(s, text(v->name), &d));
+    KAENA_TRY(onnx_scope_define(s, onnx_text(v->name), &d));
     d->value = kgr_value_add(imp->g, d->name, dtype, &shape);
     return d->value && kgr_input_add(imp->g, d->value) ? KAENA_OK : no_memory(s);
 }
@@ -280,7 +277,7 @@ kaena_status onnx_io_inputs(onnx_scope *s, Onnx__GraphProto *graph)
     symbols sym = {0};
     KAENA_TRY(bind_symbols(s, graph, &sym));
     for (size_t i = 0; i < graph->n_input; i++) {
-        const onnx_def *before = onnx_scope_find(s, text(graph->input[i]->name));
+        const onnx_def *before = onnx_scope_find(s, onnx_text(graph->input[i]->name));
         /* Up to IR version 3 every initializer is listed as an input too; later that gives a
          * default, which stands. */
         if (!before || !before->init)
@@ -296,7 +293,7 @@ static kaena_status refuse_output(const onnx_scope *s, const Onnx__GraphProto *g
 {
     kaena_strbuf names = {0};
     for (size_t k = 0; k < graph->n_output; k++)
-        kaena_strbuf_printf(&names, "%s'%s'", k ? ", " : "", text(graph->output[k]->name));
+        kaena_strbuf_printf(&names, "%s'%s'", k ? ", " : "", onnx_text(graph->output[k]->name));
     (void)KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                      "--io-config names output '%s'; the model's outputs are %s", name,
                      names.data ? names.data : "none");
@@ -322,7 +319,7 @@ kaena_status onnx_io_output_names(onnx_scope *s, const Onnx__GraphProto *graph,
     if (!names)
         return no_memory(s);
     for (size_t i = 0; i < graph->n_output; i++) {
-        names[i] = text(graph->output[i]->name);
+        names[i] = onnx_text(graph->output[i]->name);
         switch (kcc_name_add(&seen, names[i], 0)) {
         case KCC_NAME_ADDED:
             break;

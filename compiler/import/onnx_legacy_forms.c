@@ -4,11 +4,6 @@
 
 #include "onnx_internal.h"
 
-static kaena_status bad(onnx_xlat *x, const char *what)
-{
-    return KAENA_FAIL(x->imp->err, INVALID_ARGUMENT, "%s", what);
-}
-
 kaena_status onnx_legacy_refuse_form(onnx_xlat *x)
 {
     return KAENA_FAIL(x->imp->err, UNIMPLEMENTED,
@@ -30,7 +25,8 @@ kaena_status onnx_legacy_old_broadcast(onnx_xlat *x)
         KAENA_TRY(onnx_xlat_need_rank(x, b, &rank_b));
         int32_t at;
         if (!kop_axis(axis->u.i, rank_a, &at) || at + rank_b > rank_a)
-            return bad(x, "the second operand does not fit the first at attribute 'axis'");
+            return onnx_xlat_bad(x,
+                                 "the second operand does not fit the first at attribute 'axis'");
         if (at + rank_b < rank_a) {
             KAENA_TRY(onnx_xlat_append_ones(x, b, rank_a - at - rank_b, &b));
             KAENA_TRY(onnx_xlat_set_in(x, 1, b));
@@ -47,7 +43,7 @@ kaena_status onnx_legacy_old_prelu(onnx_xlat *x)
     kgr_value *data = onnx_xlat_in(x, 0), *slope = onnx_xlat_in(x, 1);
     int32_t rank, rank_slope;
     if (!data || !slope)
-        return bad(x, "an input is left out");
+        return onnx_xlat_bad(x, "an input is left out");
     KAENA_TRY(onnx_xlat_need_rank(x, data, &rank));
     KAENA_TRY(onnx_xlat_need_rank(x, slope, &rank_slope));
     if (rank_slope != 1 || slope->t.shape.dim[0] == 1 || rank <= 2)
@@ -78,10 +74,10 @@ kaena_status onnx_legacy_flat_softmax(onnx_xlat *x)
     if (op == KOP_NONE)
         return onnx_legacy_refuse_form(x);
     if (!v)
-        return bad(x, "the input is left out");
+        return onnx_xlat_bad(x, "the input is left out");
     KAENA_TRY(onnx_xlat_need_rank(x, v, &rank));
     if (!kop_axis(onnx_xlat_int(x, "axis", 1), rank, &axis))
-        return bad(x, "attribute 'axis' is outside of the input's rank");
+        return onnx_xlat_bad(x, "attribute 'axis' is outside of the input's rank");
     /* Where at most one of the dimensions is not 1, it alone is the flat one. */
     int32_t only = rank - 1, n_large = 0;
     for (int32_t i = axis; i < rank; i++) {
@@ -167,18 +163,18 @@ kaena_status onnx_legacy_group_norm(onnx_xlat *x)
     int64_t groups = onnx_xlat_int(x, "num_groups", 0);
     int32_t rank;
     if (!data || groups < 1)
-        return bad(x, "the input is left out or attribute 'num_groups' is not from 1 up");
+        return onnx_xlat_bad(x, "the input is left out or attribute 'num_groups' is not from 1 up");
     KAENA_TRY(onnx_xlat_need_rank(x, data, &rank));
     int64_t channels = rank >= 2 ? data->t.shape.dim[1] : 0;
     if (channels < 1 || channels % groups)
-        return bad(x, "the channels are not a known multiple of attribute 'num_groups'");
+        return onnx_xlat_bad(x, "the channels are not a known multiple of attribute 'num_groups'");
     for (uint32_t i = 1; i <= 2; i++) {
         kgr_node *n;
         kgr_value *in[2] = {onnx_xlat_in(x, i)};
         int64_t column[2] = {groups, 1}, wide[2] = {groups, channels / groups};
         in[1] = onnx_xlat_i64(x, "column_shape", column, 2);
         if (!in[0] || !in[1])
-            return bad(x, "scale or bias is left out");
+            return onnx_xlat_bad(x, "scale or bias is left out");
         KAENA_TRY(onnx_xlat_add(x, KOP_Reshape, "column", in, 2, &n));
         in[0] = n->out[0];
         if (!(in[1] = onnx_xlat_i64(x, "wide_shape", wide, 2)))
@@ -224,7 +220,7 @@ kaena_status onnx_legacy_old_tile(onnx_xlat *x)
     for (int32_t i = 0; i < rank; i++)
         repeats[i] = 1;
     if (!kop_axis(kop_get_int(&axis->t, 0), rank, &at))
-        return bad(x, "'axis' is outside of the input's rank");
+        return onnx_xlat_bad(x, "'axis' is outside of the input's rank");
     repeats[at] = kop_get_int(&tiles->t, 0);
     KAENA_TRY(onnx_xlat_set_in(x, 1, onnx_xlat_i64(x, "repeats", repeats, (uint32_t)rank)));
     x->n_in = 2;

@@ -4,17 +4,12 @@
 
 #include "onnx_internal.h"
 
-static kaena_status bad(onnx_xlat *x, const char *what)
-{
-    return KAENA_FAIL(x->imp->err, INVALID_ARGUMENT, "%s", what);
-}
-
 /* A number of the type of |like|, whose type is known. */
 static kaena_status number_like(onnx_xlat *x, const char *what, const kgr_value *like, double v,
                                 kgr_value **out)
 {
     if (like->t.dtype == KAENA_DTYPE_NONE || like->t.dtype == KAENA_STRING)
-        return bad(x, "the input is not numeric");
+        return onnx_xlat_bad(x, "the input is not numeric");
     void *data = kaena_arena_alloc(x->imp->arena, kaena_dtype_size(like->t.dtype));
     if (data)
         kaena_cast(data, like->t.dtype, &v, KAENA_F64, 1);
@@ -37,7 +32,7 @@ kaena_status onnx_legacy_affine(onnx_xlat *x)
 {
     kgr_value *in = onnx_xlat_in(x, 0), *scale, *bias;
     if (!in)
-        return bad(x, "the input is left out");
+        return onnx_xlat_bad(x, "the input is left out");
     KAENA_TRY(onnx_xlat_need_type(x, in));
     KAENA_TRY(number_like(x, "alpha", in, (double)onnx_xlat_float(x, "alpha", 1.0f), &scale));
     KAENA_TRY(number_like(x, "beta", in, (double)onnx_xlat_float(x, "beta", 0.0f), &bias));
@@ -50,7 +45,7 @@ kaena_status onnx_legacy_image_scaler(onnx_xlat *x)
     kgr_value *in = onnx_xlat_in(x, 0), *scale, *bias;
     const kop_attr *b = onnx_xlat_attr(x, "bias");
     if (!in || !b || b->type != KOP_ATTR_FLOATS)
-        return bad(x, "the input or attribute 'bias' is left out");
+        return onnx_xlat_bad(x, "the input or attribute 'bias' is left out");
     KAENA_TRY(onnx_xlat_need_type(x, in));
     KAENA_TRY(number_like(x, "scale", in, (double)onnx_xlat_float(x, "scale", 1.0f), &scale));
     void *data = kaena_arena_array(x->imp->arena, b->n, kaena_dtype_size(in->t.dtype));
@@ -65,7 +60,7 @@ kaena_status onnx_legacy_cast_like(onnx_xlat *x)
 {
     kgr_value *like = onnx_xlat_in(x, 1);
     if (!like)
-        return bad(x, "input 1 is left out");
+        return onnx_xlat_bad(x, "input 1 is left out");
     KAENA_TRY(onnx_xlat_need_type(x, like));
     if (like->t.dtype == KAENA_DTYPE_NONE)
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED, "the type of '%s' is not known", like->name);
@@ -128,9 +123,9 @@ static kaena_status constant_of(onnx_xlat *x, const kop_attr *a, kop_tensor *t)
 kaena_status onnx_legacy_constant(onnx_xlat *x)
 {
     if (x->n_attr != 1 || strncmp(x->attr[0].name, "value", 5) != 0)
-        return bad(x, "a constant has exactly one attribute, its value");
+        return onnx_xlat_bad(x, "a constant has exactly one attribute, its value");
     if (x->n_out == 0 || !x->out_names[0])
-        return bad(x, "a constant without an output");
+        return onnx_xlat_bad(x, "a constant without an output");
     kop_tensor t = {0};
     KAENA_TRY(constant_of(x, &x->attr[0], &t));
     x->out[0] = kgr_const_add(x->imp->g, x->out_names[0], t.dtype, &t.shape, t.data);
@@ -145,7 +140,7 @@ kaena_status onnx_legacy_constant_fill(onnx_xlat *x)
     const kop_attr *shape = onnx_xlat_attr(x, "shape");
     kgr_value *in = onnx_xlat_in(x, 0);
     if (kaena_dtype_size(dtype) == 0 || dtype == KAENA_STRING)
-        return bad(x, "attribute 'dtype' is not a numeric type");
+        return onnx_xlat_bad(x, "attribute 'dtype' is not a numeric type");
     if (onnx_xlat_attr(x, "extra_shape"))
         return onnx_legacy_refuse_form(x);
     if (shape && shape->type == KOP_ATTR_INTS) {
@@ -182,7 +177,7 @@ static kaena_status dropout_mask(onnx_xlat *x, kgr_value *in)
     double one = 1.0;
     void *data = kaena_arena_alloc(x->imp->arena, 8);
     if (!data || kaena_dtype_size(dtype) == 0 || dtype == KAENA_STRING)
-        return bad(x, "the input is not numeric");
+        return onnx_xlat_bad(x, "the input is not numeric");
     kaena_cast(data, dtype, &one, KAENA_F64, 1);
     kop_tensor value = {.dtype = dtype, .shape = {1, {1}}, .data = data};
     KAENA_TRY(onnx_xlat_add(x, KOP_Shape, "shape", &in, 1, &shape));
@@ -200,7 +195,7 @@ kaena_status onnx_legacy_dropout(onnx_xlat *x)
 {
     kgr_value *in = onnx_xlat_in(x, 0), *training = onnx_xlat_in(x, 2);
     if (!in)
-        return bad(x, "the input is left out");
+        return onnx_xlat_bad(x, "the input is left out");
     if (training && (!kgr_is_const(training) || kop_elements(&training->t) != 1 ||
                      kop_get_int(&training->t, 0) != 0))
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED,
@@ -226,7 +221,7 @@ kaena_status onnx_legacy_old_resize(onnx_xlat *x)
 {
     kgr_value *scales = onnx_xlat_in(x, 1);
     if (!scales)
-        return bad(x, "input 1, the scales, is left out");
+        return onnx_xlat_bad(x, "input 1, the scales, is left out");
     KAENA_TRY(onnx_xlat_set_in(x, 2, scales));
     x->in[1] = NULL;
     KAENA_TRY(set_string(x, "coordinate_transformation_mode", "asymmetric"));
@@ -252,7 +247,7 @@ kaena_status onnx_legacy_upsample(onnx_xlat *x)
         float scales[4] = {1.0f, 1.0f, onnx_xlat_float(x, "height_scale", 0.0f),
                            onnx_xlat_float(x, "width_scale", 0.0f)};
         if (!(scales[2] >= 1.0f && scales[3] >= 1.0f))
-            return bad(x, "the scales are left out or below 1");
+            return onnx_xlat_bad(x, "the scales are left out or below 1");
         const float *copy = kaena_arena_memdup(x->imp->arena, scales, sizeof scales);
         KAENA_TRY(onnx_xlat_set_in(
             x, 1, onnx_xlat_const(x, "scales", KAENA_F32, &(kaena_shape){1, {4}}, copy)));

@@ -7,11 +7,6 @@
 
 #define MAX_LISTED 8 /* unsupported operators named in one message */
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
 /* --- Operators we do not have ---------------------------------------------------------------- */
 
 static int64_t opset_of(const onnx_scope *s, const Onnx__NodeProto *n)
@@ -32,7 +27,7 @@ static bool has_graph(const Onnx__NodeProto *n)
 
 static bool is_known(const onnx_scope *s, const Onnx__NodeProto *n)
 {
-    const char *domain = onnx_domain(n->domain), *op = text(n->op_type);
+    const char *domain = onnx_domain(n->domain), *op = onnx_text(n->op_type);
     if (onnx_function_find(s->imp, domain, op))
         return true;
     return !*domain && !has_graph(n) &&
@@ -42,13 +37,13 @@ static bool is_known(const onnx_scope *s, const Onnx__NodeProto *n)
 /* Names the first unsupported node with everything about it, then the other operators. */
 static kaena_status refuse(const onnx_scope *s, const Onnx__NodeProto *first)
 {
-    const char *listed[MAX_LISTED] = {text(first->op_type)};
+    const char *listed[MAX_LISTED] = {onnx_text(first->op_type)};
     uint32_t n_listed = 1, n_nodes = 0;
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         if (!s->needed[i] || is_known(s, s->nodes[i]))
             continue;
         n_nodes++;
-        const char *op = text(s->nodes[i]->op_type);
+        const char *op = onnx_text(s->nodes[i]->op_type);
         bool seen = false;
         for (uint32_t k = 0; k < n_listed && !seen; k++)
             seen = strcmp(listed[k], op) == 0;
@@ -62,9 +57,10 @@ static kaena_status refuse(const onnx_scope *s, const Onnx__NodeProto *first)
     (void)KAENA_FAIL(s->imp->err, UNIMPLEMENTED,
                      "node '%s': operator %s (domain '%s', operator set %lld) is not supported%s "
                      "(%u %s in all)%s",
-                     onnx_node_label(first), text(first->op_type), *domain ? domain : "ai.onnx",
-                     (long long)opset_of(s, first), has_graph(first) ? ": it has a subgraph" : "",
-                     n_nodes, n_nodes == 1 ? "node" : "nodes", others.data ? others.data : "");
+                     onnx_node_label(first), onnx_text(first->op_type),
+                     *domain ? domain : "ai.onnx", (long long)opset_of(s, first),
+                     has_graph(first) ? ": it has a subgraph" : "", n_nodes,
+                     n_nodes == 1 ? "node" : "nodes", others.data ? others.data : "");
     kaena_strbuf_fini(&others);
     kaena_err_hint(s->imp->err, "'kcc list-operators --framework ONNX' shows the supported ones; "
                                 "export the model with these, or select outputs before this node "
@@ -83,7 +79,7 @@ static kaena_status check_operators(const onnx_scope *s)
             return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                               "node '%s' (%s) is of the default operator set, but the %s does not "
                               "say in which version",
-                              onnx_node_label(n), text(n->op_type),
+                              onnx_node_label(n), onnx_text(n->op_type),
                               s->function ? "function" : "model");
         if (!is_known(s, n))
             return refuse(s, n);
@@ -105,9 +101,9 @@ kaena_status onnx_attrs_resolve(onnx_scope *s, const Onnx__NodeProto *node, onnx
     uint32_t n = 0;
     for (size_t i = 0; i < node->n_attribute; i++) {
         Onnx__AttributeProto *a = node->attribute[i];
-        const char *ref = text(a->ref_attr_name);
+        const char *ref = onnx_text(a->ref_attr_name);
         if (!*ref) {
-            list[n++] = (onnx_attr){text(a->name), a};
+            list[n++] = (onnx_attr){onnx_text(a->name), a};
             continue;
         }
         Onnx__AttributeProto *found = NULL;
@@ -116,12 +112,12 @@ kaena_status onnx_attrs_resolve(onnx_scope *s, const Onnx__NodeProto *node, onnx
                 found = s->call_attr[k].pb;
         }
         for (size_t k = 0; s->function && k < s->function->n_attribute_proto && !found; k++) {
-            if (strcmp(text(s->function->attribute_proto[k]->name), ref) == 0)
+            if (strcmp(onnx_text(s->function->attribute_proto[k]->name), ref) == 0)
                 found = s->function->attribute_proto[k];
         }
         /* Given neither by the call nor by default: the node is as if it had no such attribute. */
         if (found)
-            list[n++] = (onnx_attr){text(a->name), found};
+            list[n++] = (onnx_attr){onnx_text(a->name), found};
     }
     *out = list;
     *n_out = n;
@@ -248,12 +244,12 @@ static kaena_status bind_operands(onnx_xlat *x)
                           pb->n_input, pb->n_output, KOP_MAX_INPUTS, KOP_MAX_OUTPUTS);
     for (size_t i = 0; i < pb->n_input; i++) {
         x->in[i] = NULL;
-        if (*text(pb->input[i]))
+        if (*onnx_text(pb->input[i]))
             KAENA_TRY(onnx_scope_value(x->scope, pb->input[i], &x->in[i]));
     }
     x->n_in = (uint32_t)pb->n_input;
     for (size_t i = 0; i < pb->n_output; i++) {
-        if (!*text(pb->output[i]))
+        if (!*onnx_text(pb->output[i]))
             continue;
         const onnx_def *d = onnx_scope_find(x->scope, pb->output[i]);
         if (d->n_uses == 0)
@@ -272,7 +268,7 @@ static kaena_status translate(onnx_xlat *x)
 {
     KAENA_TRY(bind_operands(x));
     Onnx__FunctionProto *f =
-        onnx_function_find(x->imp, onnx_domain(x->pb->domain), text(x->pb->op_type));
+        onnx_function_find(x->imp, onnx_domain(x->pb->domain), onnx_text(x->pb->op_type));
     if (f)
         return onnx_function_inline(x, f);
     KAENA_TRY(convert_attrs(x));
@@ -290,21 +286,21 @@ static kaena_status import_node(onnx_scope *s, const Onnx__NodeProto *pb)
 {
     onnx_import *imp = s->imp;
     onnx_xlat x = {
-        .imp = imp, .scope = s, .pb = pb, .op = text(pb->op_type), .opset = opset_of(s, pb)};
-    const char *name = text(pb->name);
+        .imp = imp, .scope = s, .pb = pb, .op = onnx_text(pb->op_type), .opset = opset_of(s, pb)};
+    const char *name = onnx_text(pb->name);
     x.label = kaena_arena_printf(imp->arena, "%s%s", s->prefix, onnx_node_label(pb));
     x.name = *name ? x.label : "";
     if (!x.label)
         return onnx_xlat_no_memory(&x);
-    KAENA_TRY_WRAP(imp->err, translate(&x), "node '%s' (%s)", x.label, text(pb->op_type));
+    KAENA_TRY_WRAP(imp->err, translate(&x), "node '%s' (%s)", x.label, onnx_text(pb->op_type));
     for (size_t i = 0; i < pb->n_output; i++) {
-        onnx_def *d = *text(pb->output[i]) ? onnx_scope_find(s, pb->output[i]) : NULL;
+        onnx_def *d = *onnx_text(pb->output[i]) ? onnx_scope_find(s, pb->output[i]) : NULL;
         if (!d || d->n_uses == 0)
             continue;
         if (!x.out[i])
             return KAENA_FAIL(imp->err, UNIMPLEMENTED,
                               "node '%s' (%s): its output %zu, '%s', is not supported", x.label,
-                              text(pb->op_type), i, pb->output[i]);
+                              onnx_text(pb->op_type), i, pb->output[i]);
         d->value = x.out[i];
     }
     return KAENA_OK;

@@ -10,11 +10,6 @@ static kaena_status no_memory(const onnx_scope *s)
     return KAENA_FAIL(s->imp->err, RESOURCE_EXHAUSTED, "no memory for the graph");
 }
 
-static const char *text(const char *s)
-{
-    return s ? s : "";
-}
-
 static kaena_status grow_defs(onnx_scope *s)
 {
     uint32_t cap = s->cap_defs ? s->cap_defs * 2 : 64;
@@ -60,10 +55,10 @@ static kaena_status define_outputs(onnx_scope *s)
         const Onnx__NodeProto *n = s->nodes[i];
         for (size_t k = 0; k < n->n_output; k++) {
             onnx_def *d;
-            if (!*text(n->output[k]))
+            if (!*onnx_text(n->output[k]))
                 continue;
             KAENA_TRY_WRAP(s->imp->err, onnx_scope_define(s, n->output[k], &d), "node '%s' (%s)",
-                           onnx_node_label(n), text(n->op_type));
+                           onnx_node_label(n), onnx_text(n->op_type));
             d->producer = (int32_t)i;
         }
     }
@@ -73,7 +68,7 @@ static kaena_status define_outputs(onnx_scope *s)
 /* The node that makes input |k| of |n|; -1: none does, the name is a graph input or a constant. */
 static int32_t producer_of(const onnx_scope *s, const Onnx__NodeProto *n, size_t k)
 {
-    return *text(n->input[k]) ? onnx_scope_find(s, n->input[k])->producer : -1;
+    return *onnx_text(n->input[k]) ? onnx_scope_find(s, n->input[k])->producer : -1;
 }
 
 static kaena_status check_inputs(const onnx_scope *s)
@@ -81,11 +76,11 @@ static kaena_status check_inputs(const onnx_scope *s)
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         const Onnx__NodeProto *n = s->nodes[i];
         for (size_t k = 0; k < n->n_input; k++) {
-            if (*text(n->input[k]) && !onnx_scope_find(s, n->input[k]))
+            if (*onnx_text(n->input[k]) && !onnx_scope_find(s, n->input[k]))
                 return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                                   "node '%s' (%s): input '%s' is made by no node and is neither "
                                   "graph input nor initializer",
-                                  onnx_node_label(n), text(n->op_type), n->input[k]);
+                                  onnx_node_label(n), onnx_text(n->op_type), n->input[k]);
         }
     }
     return KAENA_OK;
@@ -128,7 +123,7 @@ static kaena_status sort_nodes(onnx_scope *s)
             if (state[p] == OPEN)
                 return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                                   "the graph has a cycle through node '%s' (%s), which makes '%s'",
-                                  onnx_node_label(s->nodes[p]), text(s->nodes[p]->op_type),
+                                  onnx_node_label(s->nodes[p]), onnx_text(s->nodes[p]->op_type),
                                   n->input[top->next_input - 1]);
             state[p] = OPEN;
             stack[depth++] = (visit){.node = (uint32_t)p};
@@ -168,7 +163,7 @@ kaena_status onnx_scope_mark(onnx_scope *s, const char *const *outputs, uint32_t
     for (uint32_t i = s->n_nodes; i-- > 0;) {
         const Onnx__NodeProto *n = s->nodes[s->order[i]];
         for (size_t k = 0; s->needed[s->order[i]] && k < n->n_input; k++) {
-            if (*text(n->input[k]))
+            if (*onnx_text(n->input[k]))
                 mark_needed(s, n->input[k]);
         }
     }
@@ -196,7 +191,7 @@ kaena_status onnx_scope_value(onnx_scope *s, const char *name, kgr_value **out)
 
 const char *onnx_node_label(const Onnx__NodeProto *n)
 {
-    return *text(n->name) || n->n_output == 0 ? text(n->name) : text(n->output[0]);
+    return *onnx_text(n->name) || n->n_output == 0 ? onnx_text(n->name) : onnx_text(n->output[0]);
 }
 
 const char *onnx_domain(const char *domain)

@@ -8,6 +8,11 @@ kaena_status onnx_xlat_no_memory(onnx_xlat *x)
     return KAENA_FAIL(x->imp->err, RESOURCE_EXHAUSTED, "no memory for the graph");
 }
 
+kaena_status onnx_xlat_bad(onnx_xlat *x, const char *what)
+{
+    return KAENA_FAIL(x->imp->err, INVALID_ARGUMENT, "%s", what);
+}
+
 /* --- Attributes ------------------------------------------------------------------------------ */
 
 const kop_attr *onnx_xlat_attr(const onnx_xlat *x, const char *name)

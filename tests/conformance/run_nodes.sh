@@ -1,5 +1,6 @@
 #!/bin/sh
-# usage: run_nodes.sh RUNNER [options]: the operator cases of Debian's libonnx-testdata and, with KAENA_SHARED_DIR, those that newer releases of ONNX ship.
+# usage: run_nodes.sh RUNNER [options]: the operator cases of Debian's libonnx-testdata and, with
+# KAENA_SHARED_DIR, those that newer releases of ONNX ship.
 set -eu
 runner=$1
 shift
