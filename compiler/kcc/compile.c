@@ -33,24 +33,6 @@ static kaena_status stage_simplify(kcc_compilation *c, kaena_err *err)
     return kcc_pass_simplify(c->graph, &c->opt, err);
 }
 
-/* A model output that no node makes (an input handed through) gets a node of its own, so that every
- * output is a step's. */
-static void own_outputs(kgr_graph *g)
-{
-    for (uint32_t i = 0; i < g->n_outputs; i++) {
-        kgr_value *v = g->outputs[i];
-        if (v->producer)
-            continue;
-        const char *name = v->name;
-        kgr_node *n = kgr_node_add(g, NULL, KOP_Identity, NULL, "output", &v, 1, &name, 1);
-        n->out[0]->t = v->t;
-        n->out[0]->t.data = NULL;
-        g->outputs[i] = n->out[0];
-        n->out[0]->n_uses++;
-        v->n_uses--;
-    }
-}
-
 /* Makes a value an output of the model, if it is not one. */
 static void keep_value(kgr_graph *g, kgr_value *v)
 {
@@ -67,7 +49,6 @@ static kaena_status stage_fuse(kcc_compilation *c, kaena_err *err)
         for (const kgr_node *n = c->graph->first; n; n = n->next)
             for (uint32_t k = 0; k < n->n_out; k++)
                 keep_value(c->graph, n->out[k]);
-    own_outputs(c->graph);
     return KAENA_OK;
 }
 

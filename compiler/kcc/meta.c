@@ -26,7 +26,7 @@ static uint32_t add_value(builder *b, const kgr_value *v)
     Kaena__V1__TensorSpec *spec = KAENA_NEW(b->a, Kaena__V1__TensorSpec);
     kaena__v1__neff_value__init(value);
     kaena__v1__tensor_spec__init(spec);
-    spec->name = kaena_arena_strdup(b->a, v->name);
+    spec->name = kaena_arena_strdup(b->a, kgr_output_name(v));
     spec->dtype = (Kaena__V1__DataType)v->t.dtype;
     value->dynamic = v->t.unranked || !kaena_shape_known(&v->t.shape);
     if (!value->dynamic) {

@@ -20,7 +20,7 @@ kaena_status kcc_pass_fold(kgr_graph *g, const kcc_options *opt, kaena_err *err)
  * - Squeeze, Unsqueeze and Flatten are Reshapes by a constant shape without 0 and -1;
  * - Sum, Max and Min have two operands;
  * - means and pooling over all of a 4-D tensor's pixels are GlobalAveragePool or GlobalMaxPool;
- * - no graph output is a constant (it is copied by an Identity). */
+ * - every graph output is a node's (an Identity copies inputs and constants; see output_name). */
 kaena_status kcc_pass_simplify(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
 /* Puts what follows a node into the node. Afterwards:

@@ -52,22 +52,19 @@ static kaena_status sweep(kgr_graph *g, const rule_index *x, bool *changed, kaen
     return KAENA_OK;
 }
 
-/* A model may hand on a constant as an output; the plan wants somebody to write it. */
-static kaena_status copy_constant_outputs(kgr_graph *g, kaena_err *err)
+/* A model may hand on an input or a constant as an output; the plan wants a node that writes it. */
+static kaena_status copy_to_outputs(kgr_graph *g, kaena_err *err)
 {
     for (uint32_t i = 0; i < g->n_outputs; i++) {
         kgr_value *v = g->outputs[i];
-        if (!v->t.data)
+        if (v->producer)
             continue;
-        /* Nodes go on reading the constant, under another name. */
-        kgr_value *c = kgr_const_add(g, v->name, v->t.dtype, &v->t.shape, v->t.data);
-        kgr_node *n = c ? kgr_node_add(g, NULL, KOP_Identity, NULL, NULL, &c, 1, NULL, 1) : NULL;
+        kgr_node *n = kgr_node_add(g, NULL, KOP_Identity, NULL, NULL, &v, 1, &v->name, 1);
         if (!n)
             return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for output '%s'", v->name);
         KAENA_TRY(kgr_infer_node(n, err));
-        while (v->first_use)
-            kgr_node_set_input(v->first_use->node, v->first_use->slot, c);
-        kgr_replace_uses(g, v, n->out[0]);
+        n->out[0]->output_name = v->name;
+        kgr_output_set(g, i, n->out[0]);
     }
     return KAENA_OK;
 }
@@ -83,5 +80,5 @@ kaena_status kcc_pass_simplify(kgr_graph *g, const kcc_options *opt, kaena_err *
         changed = false;
         KAENA_TRY(sweep(g, &x, &changed, err));
     }
-    return copy_constant_outputs(g, err);
+    return copy_to_outputs(g, err);
 }

@@ -88,6 +88,17 @@ bool kgr_output_add(kgr_graph *g, kgr_value *v)
     return v->is_output;
 }
 
+void kgr_output_set(kgr_graph *g, uint32_t i, kgr_value *v)
+{
+    kgr_value *old = g->outputs[i];
+    assert(!v->is_output && old->is_output);
+    old->is_output = false;
+    old->n_uses--;
+    v->is_output = true;
+    v->n_uses++;
+    g->outputs[i] = v;
+}
+
 kgr_value *kgr_value_find(const kgr_graph *g, const char *name)
 {
     return kgr_names_find(g->value_names, name);

@@ -40,7 +40,9 @@ struct kgr_value {
                            functions below */
     bool is_input, is_output; /* of the graph */
     kgr_use *first_use, *last_use;
-    uint64_t digest; /* of a constant whose contents the text form left out; else 0 */
+    const char *output_name; /* the model's name for this output where an input has it too; else
+                                NULL: |name| */
+    uint64_t digest;         /* of a constant whose contents the text form left out; else 0 */
 };
 
 struct kgr_node {
@@ -90,6 +92,14 @@ kgr_value *kgr_const_f32(kgr_graph *g, const char *name, float v); /* rank 0 */
 bool kgr_input_add(kgr_graph *g, kgr_value *v);
 /* |v| is no output yet. */
 bool kgr_output_add(kgr_graph *g, kgr_value *v);
+/* |v|, which is no output yet, becomes output number |i| instead of the present one; both keep
+ * their names. */
+void kgr_output_set(kgr_graph *g, uint32_t i, kgr_value *v);
+/* What the model calls that output. */
+static inline const char *kgr_output_name(const kgr_value *v)
+{
+    return v->output_name ? v->output_name : v->name;
+}
 /* NULL when there is none of that name. */
 kgr_value *kgr_value_find(const kgr_graph *g, const char *name);
 
