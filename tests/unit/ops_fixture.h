@@ -5,7 +5,8 @@
  *
  * A tensor without values has type and shape only ("f32[2,?]", "f32*" without rank): then the call
  * is inferred, not evaluated.
- * "-" is an absent input. Attributes: i=1 f=0.5 s='text' list=[1,2] t={f32[1] 5}. */
+ * "-" is an absent input. Attributes: i=1 f=0.5 s='text' list=[1,2] t={f32[1] 5} names=('a','b').
+ */
 #ifndef OPS_FIXTURE_H
 #define OPS_FIXTURE_H
 
@@ -110,6 +111,18 @@ static inline const char *ops_parse_value(ops_call *c, const char *s, kop_attr *
         a->type = KOP_ATTR_TENSOR;
         a->u.tensor = t;
         return ops_parse_tensor(c, s + 1, t) + 1;
+    }
+    if (*s == '(') {
+        const char **v = kaena_arena_array(&c->arena, OPS_MAX, sizeof *v);
+        a->type = KOP_ATTR_STRINGS;
+        a->u.strings = v;
+        a->n = 0;
+        for (s++; *s != ')'; s += *s == ',') {
+            size_t n = strcspn(s + 1, "'");
+            v[a->n++] = kaena_arena_printf(&c->arena, "%.*s", (int)n, s + 1);
+            s += n + 2;
+        }
+        return s + 1;
     }
     char *end;
     if (*s == '[') {

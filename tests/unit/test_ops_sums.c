@@ -310,3 +310,66 @@ KTEST(ops_resize, refusals)
     ops_refuse(KOP_Resize, "mode='linear'", "bool[2] ; - ; f32[1] 2", 1, KAENA_UNIMPLEMENTED,
                "bool");
 }
+
+KTEST(ops_rnn, one_unit_by_hand)
+{
+    /* h = relu(2 x + 3 h + 0.5): 2.5, then 4 + 7.5 + 0.5. */
+    ops_check(KOP_RNN, "activations=('Relu')",
+              "f32[2,1,1] 1 2 ; f32[1,1,1] 2 ; f32[1,1,1] 3 ; f32[1,2] 0.25 0.25",
+              "f32[2,1,1,1] 2.5 12 ; f32[1,1,1] 12");
+    ops_check(KOP_RNN, "activations=('Relu') direction='reverse' layout=1",
+              "f32[1,2,1] 1 2 ; f32[1,1,1] 2 ; f32[1,1,1] 3", "f32[1,2,1,1] 14 4 ; f32[1,1,1] 14");
+    ops_check(KOP_RNN, "activations=('Relu','Affine') direction='bidirectional'",
+              "f32[2,1,1] 1 2 ; f32[2,1,1] 2 2 ; f32[2,1,1] 3 3 ; - ; int32[1] 1",
+              "f32[2,2,1,1] 2 2 0 0 ; f32[2,1,1] 2 2");
+    /* All gates at sigmoid(0) = 1/2: z h keeps half of the state, the candidate is tanh(0). */
+    ops_check(KOP_GRU, "",
+              "f32[1,1,1] 1 ; f32[1,3,1] 0 0 0 ; f32[1,3,1] 0 0 0 ; - ; - ; f32[1,1,1] 8",
+              "f32[1,1,1,1] 4 ; f32[1,1,1] 4");
+    /* c = 1/2 c, h = 1/2 tanh(c). */
+    ops_check(KOP_LSTM, "",
+              "f32[1,1,1] 1 ; f32[1,4,1] 0 0 0 0 ; f32[1,4,1] 0 0 0 0 ; - ; - ; - ; f32[1,1,1] 2",
+              "f32[1,1,1,1] 0.3807971 ; f32[1,1,1] 0.3807971 ; f32[1,1,1] 1");
+    /* A forget gate of 1 - input gate. */
+    ops_check(KOP_LSTM, "input_forget=1 activations=('HardSigmoid','Affine','Affine')",
+              "f32[1,1,1] 1 ; f32[1,4,1] 10 10 0 7 ; f32[1,4,1] 0 0 0 0 ; - ; - ; - ; f32[1,1,1] 2",
+              "f32[1,1,1,1] 7 ; f32[1,1,1] 7 ; f32[1,1,1] 7");
+}
+
+KTEST(ops_rnn, refusals)
+{
+    ops_check(KOP_LSTM, "hidden_size=5", "f32[?,2,3] ; f32[1,20,3] ; f32[1,20,5]",
+              "f32[?,1,2,5] ; f32[1,2,5]");
+    ops_refuse(KOP_LSTM, "", "f32[1,1,1] ; f32[1,5,1] ; f32[1,4,1]", 1, BAD, "input 1");
+    ops_refuse(KOP_GRU, "", "f32[1,1,2] ; f32[1,3,1] ; f32[1,3,1]", 1, BAD, "input 1");
+    ops_refuse(KOP_RNN, "direction='up'", "f32[1,1,1] ; f32[1,1,1] ; f32[1,1,1]", 1, BAD, "'up'");
+    ops_refuse(KOP_RNN, "activations=('Bogus')", "f32[1,1,1] ; f32[1,1,1] ; f32[1,1,1]", 1,
+               KAENA_UNIMPLEMENTED, "Bogus");
+    ops_refuse(KOP_RNN, "", "f32[1,1,1] 1 ; f32[1,1,1] 1 ; f32[1,1,1] 1 ; - ; int32[1] 2", 1,
+               KAENA_OUT_OF_RANGE, "length of 2");
+}
+
+KTEST(ops_detect, non_max_suppression)
+{
+    const char *in = "f32[1,3,4] 0 0 2 2 0 0 2 2.2 5 5 6 6 ; f32[1,1,3] 0.5 0.9 0.7 ; int64[] 9 ; "
+                     "f32[] 0.5 ; f32[] 0.1";
+    ops_check(KOP_NonMaxSuppression, "", in, "int64[2,3] 0 0 1 0 0 2");
+    ops_check(KOP_NonMaxSuppression, "center_point_box=1",
+              "f32[1,2,4] 1 1 2 2 1 1.5 2 2 ; f32[1,1,2] 0.5 0.9 ; int64[] 9 ; f32[] 0.7",
+              "int64[2,3] 0 0 1 0 0 0");
+    ops_check(KOP_NonMaxSuppression, "", "f32[1,1,4] 0 0 1 1 ; f32[1,1,1] 1", "int64[0,3]");
+    ops_refuse(KOP_NonMaxSuppression, "", "f32[1,2,4] ; f32[1,1,3]", 1, BAD, "differ");
+}
+
+KTEST(ops_detect, roi_align)
+{
+    const char *in = "f32[1,1,2,2] 1 2 3 4 ; f32[1,4] 0 0 2 2 ; int64[1] 0";
+    ops_check(KOP_RoiAlign, "", in, "f32[1,1,1,1] 2.5");
+    ops_check(KOP_RoiAlign, "output_height=2 output_width=2 sampling_ratio=1", in,
+              "f32[1,1,2,2] 1 2 3 4");
+    ops_refuse(KOP_RoiAlign, "sampling_ratio=5000", in, 1, BAD, "sampling_ratio");
+    ops_refuse(KOP_RoiAlign, "", "f32[1,1,1,1] 1 ; f32[1,4] 0 0 1 1 ; int64[1] 1", 1,
+               KAENA_OUT_OF_RANGE, "batch element 1");
+    ops_refuse(KOP_RoiAlign, "", "f32[1,1,1,1] 1 ; f32[1,4] 0 0 1e9 1 ; int64[1] 0", 1, BAD,
+               "region 0");
+}
