@@ -17,7 +17,7 @@
 #include "file.h"
 
 #define MAX_SOCKETS 32
-#define BACKLOG 1024
+#define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 /* Connections taken in one turn of the loop, so that one socket does not starve the others. */
 #define ACCEPTS_PER_TURN 64
 /* How long nothing is accepted when there is not even a descriptor to refuse with. */

@@ -189,8 +189,8 @@ class Krtd:
     def connect(self):
         """A connection that says nothing."""
         s = socket.socket(socket.AF_UNIX)
-        s.settimeout(SECONDS)
         s.connect(str(self.path))
+        s.settimeout(SECONDS)
         return s
 
     def signal(self, number=signal.SIGTERM):

@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+"""Starting a daemon: its command line, configuration, devices, and what it tells systemd."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import tempfile
+import unittest
+
+import fake
+from fake import Krtd
+
+CHIPS = [{"pci": "0000:00:1d.4"}, {"pci": "0000:00:1d.5"}]
+
+
+class Start(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="kaena-")
+        self.addCleanup(self.dir.cleanup)
+
+    def run_krtd(self, *arguments, **env):
+        done = subprocess.run([fake.KRTD, *map(str, arguments)], capture_output=True, text=True, check=False,
+                              timeout=fake.SECONDS, env={**os.environ, "KAENA_RUNDIR": self.dir.name, **env})
+        return done.returncode, done.stdout, done.stderr
+
+    def config(self, **daemon):
+        path = pathlib.Path(self.dir.name, "krtd.json")
+        path.write_text(json.dumps({"version": 1, "chips": CHIPS, "daemons": [
+            {"name": "a", "listen": [f"unix:{self.dir.name}/a.sock"], "devices": [0], **daemon},
+            {"name": "b", "listen": [f"unix:{self.dir.name}/b.sock"], "devices": [1]}]}))
+        return path
+
+    def test_mistakes_on_the_command_line(self):
+        for arguments, says in ((["--nonsense"], "unknown argument '--nonsense'"), (["x"], "unknown argument 'x'"),
+                                (["--listen"], "--listen needs a value"), (["--version=1"], "--version takes no value"),
+                                (["--threads", "-1"], "--threads '-1': must be 0 to 4096"),
+                                (["--threads", "4097"], "must be 0 to 4096"), (["--threads="], "must be 0 to 4096"),
+                                (["--queue-depth", "0"], "must be 1 to 65536"),
+                                (["--drain-timeout", "1s"], "must be 0 to 86400 seconds"),
+                                (["--log-level", "loud"], "must be error, warning, info or debug"),
+                                (["--devices", "7"], "no device '7'"), (["--name", "/"], "--name '/'"),
+                                (["--config", "/nowhere"], "'/nowhere'"), (["--list"], "unknown argument '--list'"),
+                                (["--listen=unix:/x"] * 9, "at most 8 addresses")):
+            status, out, log = self.run_krtd(*arguments)
+            self.assertEqual((status, out), (2, ""), arguments)
+            self.assertIn(says, log)
+            self.assertLessEqual(len(log.splitlines()), 2, log)
+
+    def test_what_it_prints(self):
+        status, out, _ = self.run_krtd("--version")
+        self.assertEqual(status, 0)
+        self.assertRegex(out, r"^krtd \d+\.\d+\.\d+\n$")
+        status, out, _ = self.run_krtd("--help")
+        self.assertEqual(status, 0)
+        for option in ("--config", "--name", "--listen", "--devices", "--threads", "--model-dir", "--log-level",
+                       "--queue-depth", "--drain-timeout", "--check-config", "KAENA_VISIBLE_DEVICES"):
+            self.assertIn(option, out)
+
+    def test_check_config(self):
+        status, out, _ = self.run_krtd("--check-config", "--config", self.config(), "--name", "b")
+        self.assertEqual((status, out), (0, f"b: ok; listens on unix:{self.dir.name}/b.sock; devices 1 (0000:00:1d.5)\n"))
+        status, _, log = self.run_krtd("--check-config", "--config", self.config(thread=1))
+        self.assertEqual(status, 2)
+        self.assertIn("daemons[0].thread: unknown key; keys here: name, listen", log)
+        status, _, log = self.run_krtd("--check-config", "--config", self.config(), "--name", "c")
+        self.assertEqual(status, 2)
+        self.assertIn("only a, b", log)
+
+    def test_visible_devices(self):
+        check = ("--check-config", "--config", self.config(devices=[0]))
+        self.assertEqual(self.run_krtd(*check, KAENA_VISIBLE_DEVICES="00:1d.4, 00:1d.5")[0], 0)
+        status, _, log = self.run_krtd(*check, KAENA_VISIBLE_DEVICES="1")
+        self.assertEqual(status, 2)
+        self.assertIn("hides every device of daemon 'a'", log)
+        status, _, log = self.run_krtd(*check, KAENA_VISIBLE_DEVICES="00:1f.0")
+        self.assertIn("KAENA_VISIBLE_DEVICES '00:1f.0': no device '00:1f.0'", log)
+
+    def test_a_start_that_cannot_be(self):
+        for arguments, says in ((["--listen", "nowhere"], "neither unix:PATH nor HOST:PORT"),
+                                (["--listen", "127.0.0.1:99999"], "neither unix:PATH nor HOST:PORT"),
+                                (["--listen", "unix:"], "the path has 0 bytes"),
+                                (["--listen", "unix:/" + "x" * 107], "the path has 108 bytes: 1 to 107"),
+                                (["--listen", "unix:/nowhere/x.sock"], "No such file or directory"),
+                                (["--listen", "203.0.113.1:1"], "Cannot assign requested address"),
+                                (["--model-dir", "/nowhere"], "model directory '/nowhere'")):
+            status, _, log = self.run_krtd(*arguments)
+            self.assertEqual(status, 1, arguments)
+            self.assertIn(says, log)
+        status, _, log = self.run_krtd(KAENA_RUNDIR="/dev/null/x")
+        self.assertEqual(status, 1)
+        self.assertIn("KAENA_RUNDIR='/dev/null/x' is not a directory that can be written", log)
+
+    def test_a_device_belongs_to_one_daemon(self):
+        with Krtd() as krtd:
+            other = Krtd("--listen", "127.0.0.1:0", listen=False, wait=False, rundir=krtd.dir)
+            self.assertEqual(other.wait(), 1)
+            self.assertIn("device 0000:00:1f.0 belongs to another daemon", other.log())
+            with krtd.client() as client:
+                self.assertEqual(len(client.devices().devices), 1)
+            krtd.signal(9)  # the lock dies with its owner, whatever file is left
+            krtd.wait()
+            with Krtd(rundir=krtd.dir) as again:
+                pass
+            krtd.process = again.process
+
+    def test_two_daemons_of_one_configuration(self):
+        config = self.config()
+        sockets = {}
+        processes = []
+        for name in "ab":
+            processes.append(subprocess.Popen([fake.KRTD, "--config", config, "--name", name],
+                                              env={**os.environ, "KAENA_RUNDIR": self.dir.name}, stderr=subprocess.DEVNULL))
+            with fake.Client(f"unix:{self.dir.name}/{name}.sock") as client:
+                fake.grpc.channel_ready_future(client.channel).result(fake.SECONDS)
+                answer = client.devices()
+                sockets[answer.daemon] = [(d.index, d.pci) for d in answer.devices]
+        self.assertEqual(sockets, {"a": [(0, "0000:00:1d.4")], "b": [(1, "0000:00:1d.5")]})
+        for p in processes:
+            p.terminate()
+            self.assertEqual(p.wait(fake.SECONDS), 0)
+
+    def test_systemd_is_told(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            path = f"{self.dir.name}/notify"
+            s.bind(path)
+            s.settimeout(fake.SECONDS)
+            with Krtd(env={"NOTIFY_SOCKET": path}) as krtd:
+                self.assertEqual(s.recv(64), b"READY=1")
+                with krtd.client() as client:
+                    client.load(fake.model())
+                krtd.signal()
+                self.assertEqual(s.recv(64), b"STOPPING=1")
+                self.assertEqual(krtd.wait(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
