@@ -100,18 +100,43 @@ static kaena_status check_values(neff_file *f, kaena_err *err)
         return KAENA_FAIL(err, DATA_LOSS, "META: %zu values, more than %d", m->n_values,
                           NEFF_MAX_VALUES);
     f->value = KAENA_NEW_N(&f->arena, neff_tensor, m->n_values);
-    const char **names = KAENA_NEW_N(&f->arena, const char *, m->n_values);
-    if (!f->value || !names)
+    if (!f->value)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for values");
-    for (uint32_t i = 0; i < m->n_values; i++) {
+    for (uint32_t i = 0; i < m->n_values; i++)
         KAENA_TRY(check_value(m->values[i], i, &f->value[i], err));
-        names[i] = f->value[i].name;
-    }
-    qsort(names, m->n_values, sizeof *names, by_name);
-    for (size_t i = 1; i < m->n_values; i++)
+    return KAENA_OK;
+}
+
+static kaena_status check_unique(const char **names, size_t n, kaena_err *err)
+{
+    qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 1; i < n; i++)
         if (strcmp(names[i - 1], names[i]) == 0)
             return KAENA_FAIL(err, DATA_LOSS, "META: two values are named '%s'", names[i]);
     return KAENA_OK;
+}
+
+/* Names are unique, but for an output that hands an input on under the same name: outputs are
+ * apart. Requires checked lists. */
+static kaena_status check_names(neff_file *f, kaena_err *err)
+{
+    const Kaena__V1__NeffMeta *m = f->meta;
+    const char **names = KAENA_NEW_N(&f->arena, const char *, m->n_values);
+    bool *is_output = KAENA_NEW_N(&f->arena, bool, m->n_values);
+    if (!names || !is_output)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for names");
+    for (size_t i = 0; i < m->n_outputs; i++)
+        is_output[m->outputs[i]] = true;
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_values; i++)
+        if (!is_output[i])
+            names[n++] = f->value[i].name;
+    KAENA_TRY(check_unique(names, n, err));
+    n = 0;
+    for (size_t i = 0; i < m->n_values; i++)
+        if (is_output[i])
+            names[n++] = f->value[i].name;
+    return check_unique(names, n, err);
 }
 
 /* Inputs or outputs: indices of values, each once. */
@@ -223,6 +248,7 @@ kaena_status neff_check_meta(neff_file *f, kaena_err *err)
     KAENA_TRY(check_values(f, err));
     KAENA_TRY(check_list(f, "input", m->inputs, m->n_inputs, err));
     KAENA_TRY(check_list(f, "output", m->outputs, m->n_outputs, err));
+    KAENA_TRY(check_names(f, err));
     for (size_t i = 0; i < m->n_inputs; i++)
         if (f->value[m->inputs[i]].dynamic)
             return KAENA_FAIL(err, DATA_LOSS, "META: input '%s' has no fixed shape",

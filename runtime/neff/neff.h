@@ -33,8 +33,8 @@ kaena_status neff_open_fd(int fd, const char *name, neff_file **out, kaena_err *
 neff_file *neff_ref(neff_file *f);
 neff_file *neff_unref(neff_file *f);
 
-/* The META section, unpacked and checked: indices in range, names sane and unique, plan finite,
- * shapes of known sizes. Borrowed. */
+/* The META section, unpacked and checked: indices in range, names sane and unique (an output may
+ * have the name of an input that it hands on), plan finite, shapes of known sizes. Borrowed. */
 const Kaena__V1__NeffMeta *neff_meta(const neff_file *f);
 /* SHA-256 of the file with the digest field zero, as stored; 64 hexadecimal digits. */
 const char *neff_digest(const neff_file *f);
