@@ -1,22 +1,5 @@
 #include "ops_impl.h"
 
-#define SIZE_LIMIT ((int64_t)1 << 31)
-
-static kaena_status read_sizes(const kop_call *call, const char *name, int64_t least,
-                               int64_t otherwise, int32_t n, int64_t *out)
-{
-    const int64_t *v;
-    uint32_t count = kop_attr_ints(call, name, &v);
-    if (count != 0 && count != (uint32_t)n)
-        return KOP_BAD(call, "%s has %u values where %d are required", name, count, n);
-    for (int32_t i = 0; i < n; i++) {
-        out[i] = count ? v[i] : otherwise;
-        if (out[i] < least || out[i] >= SIZE_LIMIT)
-            return KOP_BAD(call, "%s has the value %" PRId64 " out of range", name, out[i]);
-    }
-    return KAENA_OK;
-}
-
 /* Geometry: |w->in| is the data, |w->out| the result. All of the input shapes are known. */
 static kaena_status geometry(const kop_call *call, kop_window *w)
 {
@@ -24,11 +7,11 @@ static kaena_status geometry(const kop_call *call, kop_window *w)
     int32_t n = w->spatial = x->shape.rank - 2;
     w->group = kop_attr_int(call, "group", 1);
     int64_t pads[2 * KOP_MAX_SPATIAL], extra[KOP_MAX_SPATIAL], wanted[KOP_MAX_SPATIAL];
-    KAENA_TRY(read_sizes(call, "strides", 1, 1, n, w->stride));
-    KAENA_TRY(read_sizes(call, "dilations", 1, 1, n, w->dilation));
-    KAENA_TRY(read_sizes(call, "pads", 0, 0, 2 * n, pads));
-    KAENA_TRY(read_sizes(call, "output_padding", 0, 0, n, extra));
-    KAENA_TRY(read_sizes(call, "kernel_shape", 0, 0, n, w->kernel));
+    KAENA_TRY(kop_attr_sizes(call, "strides", 1, 1, n, w->stride));
+    KAENA_TRY(kop_attr_sizes(call, "dilations", 1, 1, n, w->dilation));
+    KAENA_TRY(kop_attr_sizes(call, "pads", 0, 0, 2 * n, pads));
+    KAENA_TRY(kop_attr_sizes(call, "output_padding", 0, 0, n, extra));
+    KAENA_TRY(kop_attr_sizes(call, "kernel_shape", 0, 0, n, w->kernel));
     const int64_t *shape;
     uint32_t n_shape = kop_attr_ints(call, "output_shape", &shape);
     if (n_shape == (uint32_t)n + 2) { /* some exporters give all dimensions */
@@ -41,7 +24,7 @@ static kaena_status geometry(const kop_call *call, kop_window *w)
     bool same = strncmp(auto_pad, "SAME_", 5) == 0;
     for (int32_t i = 0; i < n; i++) {
         int64_t in = w->in[i] = x->shape.dim[2 + i], d = f->shape.dim[2 + i];
-        if (in < 1 || in >= SIZE_LIMIT || d < 1 || d >= SIZE_LIMIT ||
+        if (in < 1 || in >= KOP_SIZE_LIMIT || d < 1 || d >= KOP_SIZE_LIMIT ||
             (w->kernel[i] && w->kernel[i] != d))
             return KOP_BAD(call,
                            "a kernel of %" PRId64 " on a dimension of %" PRId64 " is not possible",
@@ -52,7 +35,7 @@ static kaena_status geometry(const kop_call *call, kop_window *w)
         wanted[i] = n_shape ? shape[i] : same ? w->stride[i] * in : 1;
         w->pad_begin[i] = pads[i];
         w->pad_end[i] = pads[n + i];
-        if (wanted[i] < 1 || wanted[i] >= SIZE_LIMIT)
+        if (wanted[i] < 1 || wanted[i] >= KOP_SIZE_LIMIT)
             return KOP_BAD(call, "dimension %d of the output would be %" PRId64, i, wanted[i]);
         if (n_shape || same) {
             int64_t total = wanted[i] < full ? full - wanted[i] : 0;
@@ -65,7 +48,7 @@ static kaena_status geometry(const kop_call *call, kop_window *w)
                 w->pad_begin[i] = w->pad_end[i] = 0;
             w->out[i] = full - w->pad_begin[i] - w->pad_end[i];
         }
-        if (w->out[i] < 1 || w->out[i] >= SIZE_LIMIT)
+        if (w->out[i] < 1 || w->out[i] >= KOP_SIZE_LIMIT)
             return KOP_BAD(call, "dimension %d of the output would be %" PRId64, i, w->out[i]);
     }
     return KAENA_OK;

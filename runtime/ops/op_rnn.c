@@ -8,27 +8,21 @@
 
 static const struct rnn_act {
     const char *name;
+    kaena_act act; /* IDENTITY: one of the two that only these operators have */
     bool has_alpha, has_beta;
     float alpha, beta;
 } acts[] = {
-    {"Affine", true, true, 1, 0},
-    {"Elu", true, false, 1, 0},
-    {"HardSigmoid", true, true, 0.2f, 0.5f},
-    {"LeakyRelu", true, false, 0.01f, 0},
-    {"Relu", false, false, 0, 0},
-    {"ScaledTanh", true, true, 1, 1},
-    {"Sigmoid", false, false, 0, 0},
-    {"Softplus", false, false, 0, 0},
-    {"Softsign", false, false, 0, 0},
-    {"Tanh", false, false, 0, 0},
-    {"ThresholdedRelu", true, false, 1, 0},
-};
-
-/* In the order of |acts|; those the ACT engine has are its. */
-static const kaena_act engine_acts[] = {
-    KAENA_ACT_IDENTITY, KAENA_ACT_ELU,  KAENA_ACT_HARD_SIGMOID,     KAENA_ACT_LEAKY_RELU,
-    KAENA_ACT_RELU,     KAENA_ACT_TANH, KAENA_ACT_SIGMOID,          KAENA_ACT_SOFTPLUS,
-    KAENA_ACT_SOFTSIGN, KAENA_ACT_TANH, KAENA_ACT_THRESHOLDED_RELU,
+    {"Affine", KAENA_ACT_IDENTITY, true, true, 1, 0},
+    {"Elu", KAENA_ACT_ELU, true, false, 1, 0},
+    {"HardSigmoid", KAENA_ACT_HARD_SIGMOID, true, true, 0.2f, 0.5f},
+    {"LeakyRelu", KAENA_ACT_LEAKY_RELU, true, false, 0.01f, 0},
+    {"Relu", KAENA_ACT_RELU, false, false, 0, 0},
+    {"ScaledTanh", KAENA_ACT_IDENTITY, true, true, 1, 1},
+    {"Sigmoid", KAENA_ACT_SIGMOID, false, false, 0, 0},
+    {"Softplus", KAENA_ACT_SOFTPLUS, false, false, 0, 0},
+    {"Softsign", KAENA_ACT_SOFTSIGN, false, false, 0, 0},
+    {"Tanh", KAENA_ACT_TANH, false, false, 0, 0},
+    {"ThresholdedRelu", KAENA_ACT_THRESHOLDED_RELU, true, false, 1, 0},
 };
 
 typedef struct rnn_fn {
@@ -38,13 +32,11 @@ typedef struct rnn_fn {
 
 static double apply(const rnn_fn *f, double x)
 {
-    const char *name = acts[f->act].name;
+    const struct rnn_act *row = &acts[f->act];
+    if (row->act != KAENA_ACT_IDENTITY)
+        return kop_act_eval(row->act, x, f->alpha, f->beta);
     double a = (double)f->alpha, b = (double)f->beta;
-    if (strcmp(name, "Affine") == 0)
-        return a * x + b;
-    if (strcmp(name, "ScaledTanh") == 0)
-        return a * tanh(b * x);
-    return kop_act_eval(engine_acts[f->act], x, f->alpha, f->beta);
+    return strcmp(row->name, "Affine") == 0 ? a * x + b : a * tanh(b * x);
 }
 
 /* --- Shapes --- */

@@ -123,11 +123,8 @@ static kaena_status resolve_reshape(const kop_call *call, const kop_tensor *x, k
         else if (!kaena_mul_i64(rest, *d, &rest))
             return KOP_BAD(call, "the new shape has too many elements");
     }
-    if (!x_known || !rest_known) {
-        /* With dimension i copied from an unknown one, the others can still give the -1 only if all
-         * is known. */
+    if (!x_known || !rest_known)
         return KAENA_OK;
-    }
     if (infer_at >= 0 ? (rest == 0 ? have != 0 : have % rest != 0) : have != rest) {
         char a[KAENA_SHAPE_TEXT], b[KAENA_SHAPE_TEXT];
         return KOP_BAD(call, "data of shape %s cannot take the shape %s",

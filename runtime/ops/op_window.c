@@ -1,18 +1,15 @@
 #include "ops_impl.h"
 
-/* Every size of a window is below this, so that products of two of them fit in an int64. */
-#define SIZE_LIMIT ((int64_t)1 << 31)
-
-static kaena_status read_sizes(const kop_call *call, const char *name, int64_t least,
-                               int64_t otherwise, int32_t n, int64_t *out)
+kaena_status kop_attr_sizes(const kop_call *call, const char *name, int64_t least,
+                            int64_t otherwise, int32_t n, int64_t *out)
 {
     const int64_t *v;
     uint32_t count = kop_attr_ints(call, name, &v);
     if (count != 0 && count != (uint32_t)n)
-        return KOP_BAD(call, "%s has %u values; the window has %d", name, count, n);
+        return KOP_BAD(call, "%s has %u values where %d are required", name, count, n);
     for (int32_t i = 0; i < n; i++) {
         out[i] = count ? v[i] : otherwise;
-        if (out[i] < least || out[i] >= SIZE_LIMIT)
+        if (out[i] < least || out[i] >= KOP_SIZE_LIMIT)
             return KOP_BAD(call, "%s has the value %" PRId64 " out of range", name, out[i]);
     }
     return KAENA_OK;
@@ -63,7 +60,7 @@ kaena_status kop_window_of(const kop_call *call, kop_window *out)
     if (w.spatial < 1 || w.spatial > KOP_MAX_SPATIAL)
         return KOP_BAD(call, "input 0 has rank %d; 3 to %d are supported", x->shape.rank,
                        KOP_MAX_SPATIAL + 2);
-    KAENA_TRY(read_sizes(call, "kernel_shape", 1, 0x7fffffff, w.spatial, w.kernel));
+    KAENA_TRY(kop_attr_sizes(call, "kernel_shape", 1, 0x7fffffff, w.spatial, w.kernel));
     if (conv) {
         const kop_tensor *f = kop_in(call, w_index);
         const int64_t *given;
@@ -77,7 +74,7 @@ kaena_status kop_window_of(const kop_call *call, kop_window *out)
                 return KOP_BAD(call,
                                "kernel_shape says %" PRId64 " where the weights have %" PRId64,
                                given[i], d);
-            if (d < 1 || d >= SIZE_LIMIT)
+            if (d < 1 || d >= KOP_SIZE_LIMIT)
                 return KOP_BAD(call, "a kernel of size %" PRId64 " is not possible", d);
             w.kernel[i] = d;
         }
@@ -86,10 +83,10 @@ kaena_status kop_window_of(const kop_call *call, kop_window *out)
         if (kop_attr_ints(call, "kernel_shape", &given) == 0)
             return KOP_BAD(call, "kernel_shape is required");
     }
-    KAENA_TRY(read_sizes(call, "strides", 1, 1, w.spatial, w.stride));
-    KAENA_TRY(read_sizes(call, "dilations", 1, 1, w.spatial, w.dilation));
+    KAENA_TRY(kop_attr_sizes(call, "strides", 1, 1, w.spatial, w.stride));
+    KAENA_TRY(kop_attr_sizes(call, "dilations", 1, 1, w.spatial, w.dilation));
     int64_t pads[2 * KOP_MAX_SPATIAL];
-    KAENA_TRY(read_sizes(call, "pads", 0, 0, 2 * w.spatial, pads));
+    KAENA_TRY(kop_attr_sizes(call, "pads", 0, 0, 2 * w.spatial, pads));
     const char *auto_pad = kop_attr_string(call, "auto_pad", "NOTSET");
     if (strcmp(auto_pad, "NOTSET") != 0 && strcmp(auto_pad, "VALID") != 0 &&
         strcmp(auto_pad, "SAME_UPPER") != 0 && strcmp(auto_pad, "SAME_LOWER") != 0)
@@ -99,7 +96,7 @@ kaena_status kop_window_of(const kop_call *call, kop_window *out)
         return KOP_BAD(call, "group %" PRId64 " is not possible", w.group);
     for (int32_t i = 0; i < w.spatial; i++) {
         w.in[i] = x->shape.dim[2 + i];
-        if (w.in[i] >= SIZE_LIMIT)
+        if (w.in[i] >= KOP_SIZE_LIMIT)
             return KOP_BAD(call, "dimension %d of %" PRId64 " is too large", 2 + i, w.in[i]);
         w.pad_begin[i] = pads[i];
         w.pad_end[i] = pads[w.spatial + i];

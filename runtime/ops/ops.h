@@ -43,8 +43,8 @@ typedef enum kop_attr_type {
 } kop_attr_type;
 
 /* A dense row-major tensor. |data| is NULL where only type and shape are known (inference);
- * KAENA_STRING tensors hold kaena_string elements. Whoever holds the tensor says who owns |data|.
- */
+ * KAENA_STRING tensors hold kaena_string elements. |data| is aligned to its element; whoever holds
+ * the tensor says who owns it. */
 typedef struct kop_tensor {
     kaena_dtype dtype;
     kaena_shape shape; /* dimensions may be KAENA_DIM_UNKNOWN only where data is NULL */

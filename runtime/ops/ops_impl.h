@@ -78,6 +78,14 @@ kaena_status kop_attr_axis(const kop_call *call, const char *name, int64_t other
                            int32_t *out) KAENA_CHECKED;
 bool kop_attr_is(const kop_call *call, const char *name, const char *otherwise, const char *value);
 
+/* Every size of a window is below this, so that products of two of them fit in an int64. */
+#define KOP_SIZE_LIMIT ((int64_t)1 << 31)
+
+/* A list of |n| sizes of a window, each from |least| to below the limit; |otherwise| where the
+ * attribute is absent. */
+kaena_status kop_attr_sizes(const kop_call *call, const char *name, int64_t least,
+                            int64_t otherwise, int32_t n, int64_t *out) KAENA_CHECKED;
+
 kop_kind kop_kind_of(kaena_dtype t);
 
 /* Converts |n| elements from |start| on. The type is numeric or bool; integers wrap, floats to
