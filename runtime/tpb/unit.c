@@ -34,9 +34,12 @@ ker_ap tpb_resolve(const tpb_bind *bind, const kisa_operand *o, const uint32_t *
 {
     ker_ap ap = {.p = tpb_address(bind, o, turns), .dtype = (kaena_dtype)o->dtype};
     for (int i = 0; i < KISA_DIMS; i++) {
+        /* A stride that is never taken may be any number. */
         ap.count[i] = o->count[i];
-        ap.stride[i] = o->stride[i];
+        ap.stride[i] = o->count[i] > 1 ? o->stride[i] : 0;
     }
+    if (o->count[KISA_DIMS - 1] == 1)
+        ap.stride[KISA_DIMS - 1] = (int64_t)kaena_dtype_size((kaena_dtype)o->dtype);
     return ap;
 }
 
@@ -286,7 +289,7 @@ static void run_fused(const tpb_unit *u, const tpb_bind *bind, const uint32_t *t
     const kisa_act *act = &u->inst->u.act;
     ker_mm_args a = {.x = tpb_resolve(bind, u->moving, turns),
                      .w = tpb_address(bind, u->weights, turns),
-                     .panel_stride = u->weights->stride[1],
+                     .panel_stride = u->weights->count[1] > 1 ? u->weights->stride[1] : 0,
                      .panels = u->weights->count[1],
                      .tile = u->tile,
                      .n_tiles = u->n_tiles,
