@@ -289,7 +289,11 @@ static void fill_slab(kcc_module *m, uint32_t tpb, const kcc_view *v, int32_t ax
 
 void kcc_fill_halo(kcc_module *m, uint32_t tpb, const kcc_view *v)
 {
-    if (v->buf->halo_done)
+    bool any = false;
+    for (int32_t d = 0; d < v->shape.rank; d++)
+        any = any || v->before[d] || v->after[d];
+    /* A part of a concatenation has no halo of its own, but its buffer may have one. */
+    if (!any || v->buf->halo_done)
         return;
     v->buf->halo_done = true;
     for (int32_t d = 0; d < v->shape.rank; d++) {

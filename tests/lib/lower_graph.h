@@ -8,6 +8,7 @@
 
 #include "graph.h"
 #include "ktest.h"
+#include "passes.h"
 #include "schedule.h"
 #include "tpb.h"
 
@@ -53,7 +54,7 @@ static inline void lower_text(lowered *l, const char *text, kcc_cast cast, kcc_o
     for (uint32_t t = 0; t < tpbs; t++)
         l->program[t] = (kisa_program){l->module->code[t].inst, l->module->code[t].n};
     uint32_t pieces;
-    kisa_limits limits = {.sb_bytes = KISA_SB_BYTES,
+    kisa_limits limits = {.sb_bytes = l->module->sb_bytes,
                           .scratch_bytes = l->module->scratch_bytes,
                           .n_io = l->module->n_io,
                           .io_bytes = l->io_bytes,
@@ -81,6 +82,7 @@ static inline void run_lowered(lowered *l, uint8_t *const *io, bool fuse, ker_le
     for (uint32_t i = 0; i < pieces; i++)
         if (piece[i].size)
             memcpy(weights + piece[i].offset, piece[i].data, (size_t)piece[i].size);
+    size_t sb_bytes = (size_t)(l->module->sb_bytes / 64 + 1) * 64;
     _Atomic uint32_t error = 0;
     tpb_bind *bind = calloc(n, sizeof *bind);
     const tpb_code **code = calloc(n, sizeof *code);
@@ -88,14 +90,14 @@ static inline void run_lowered(lowered *l, uint8_t *const *io, bool fuse, ker_le
         tpb_code *c;
         KTEST_OK(err, tpb_predecode(&l->arena, &l->program[t], fuse, &c, &err));
         code[t] = c;
-        bind[t] = (tpb_bind){.sb = aligned_alloc(64, KISA_SB_BYTES),
+        bind[t] = (tpb_bind){.sb = aligned_alloc(64, sb_bytes),
                              .psum = aligned_alloc(64, KISA_PSUM_BYTES),
                              .weights = weights,
                              .scratch = scratch,
                              .io = io,
                              .ker = ker_table_of(level),
                              .error = &error};
-        memset(bind[t].sb, 0xff, KISA_SB_BYTES);
+        memset(bind[t].sb, 0xff, sb_bytes);
         memset(bind[t].psum, 0, KISA_PSUM_BYTES);
     }
     tpb_run *run;

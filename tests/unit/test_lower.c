@@ -12,12 +12,13 @@ static const struct graph_case {
     double tolerance;
 } cases[] = {
     {"conv",
-     "graph g { input %x: float32[1,3,13,11] const %w: float32[37,3,3,3] = random 1 const %b: "
+     "graph \"g\" { input %x: float32[1,3,13,11] const %w: float32[37,3,3,3] = random 1 const %b: "
      "float32[37] = random 2 "
      "%y: none[*] = Conv(%x, %w, %b) {pads=[1,1,1,1]} output %y }",
      1e-5},
     {"conv chain with residual and halo reuse",
-     "graph g { input %x: float32[2,16,14,14] const %w: float32[16,16,3,3] = random 1 const %v: "
+     "graph \"g\" { input %x: float32[2,16,14,14] const %w: float32[16,16,3,3] = random 1 const "
+     "%v: "
      "float32[64,16,1,1] = random 2 "
      "const %u: float32[16,64,3,3] = random 3 "
      "%a: none[*] = Conv(%x, %w) {pads=[1,1,1,1]} %r: none[*] = Relu(%a) %c: none[*] = Conv(%r, "
@@ -26,23 +27,25 @@ static const struct graph_case {
      "output %f }",
      1e-5},
     {"strided stem with odd channels",
-     "graph g { input %x: float32[1,3,30,30] const %w: float32[64,3,7,7] = random 1 %c: none[*] = "
+     "graph \"g\" { input %x: float32[1,3,30,30] const %w: float32[64,3,7,7] = random 1 %c: "
+     "none[*] = "
      "Conv(%x, %w) {pads=[3,3,3,3], strides=[2,2]} "
      "%r: none[*] = Relu(%c) %p: none[*] = MaxPool(%r) {kernel_shape=[3,3], strides=[2,2], "
      "pads=[1,1,1,1]} output %p }",
      1e-5},
     {"groups and depthwise",
-     "graph g { input %x: float32[1,32,9,9] const %w: float32[48,16,3,3] = random 1 const %d: "
+     "graph \"g\" { input %x: float32[1,32,9,9] const %w: float32[48,16,3,3] = random 1 const %d: "
      "float32[48,1,3,3] = random 2 "
      "const %b: float32[48] = random 3 %g: none[*] = Conv(%x, %w) {group=2, pads=[1,1,1,1]} "
      "%h: none[*] = Conv(%g, %d, %b) {group=48, strides=[2,2], pads=[1,1,1,1]} output %h }",
      1e-5},
     {"asymmetric padding and dilation",
-     "graph g { input %x: float32[1,8,12,15] const %w: float32[24,8,3,3] = random 1 "
+     "graph \"g\" { input %x: float32[1,8,12,15] const %w: float32[24,8,3,3] = random 1 "
      "%y: none[*] = Conv(%x, %w) {pads=[2,0,1,3], dilations=[2,2]} output %y }",
      1e-5},
     {"inception: branches joined by concat",
-     "graph g { input %x: float32[1,24,10,10] const %w: float32[16,24,1,1] = random 1 const %v: "
+     "graph \"g\" { input %x: float32[1,24,10,10] const %w: float32[16,24,1,1] = random 1 const "
+     "%v: "
      "float32[20,24,3,3] = random 2 "
      "%a: none[*] = Conv(%x, %w) %b: none[*] = Conv(%x, %v) {pads=[1,1,1,1]} "
      "%p: none[*] = MaxPool(%x) {kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1]} %c: none[*] = "
@@ -51,31 +54,32 @@ static const struct graph_case {
      "}",
      1e-5},
     {"classifier head",
-     "graph g { input %x: float32[1,20,7,7] %p: none[*] = GlobalAveragePool(%x) %f: none[*] = "
+     "graph \"g\" { input %x: float32[1,20,7,7] %p: none[*] = GlobalAveragePool(%x) %f: none[*] = "
      "Flatten(%p) const %w: float32[20,101] = random 1 "
      "const %b: float32[101] = random 2 %g: none[*] = Gemm(%f, %w, %b) %s: none[*] = Softmax(%g) "
      "output %s }",
      1e-5},
     {"flatten of a convolution",
-     "graph g { input %x: float32[2,4,6,6] const %w: float32[5,4,3,3] = random 1 %c: none[*] = "
+     "graph \"g\" { input %x: float32[2,4,6,6] const %w: float32[5,4,3,3] = random 1 %c: none[*] = "
      "Conv(%x, %w) "
      "%f: none[*] = Flatten(%c) const %v: float32[80,9] = random 2 %y: none[*] = MatMul(%f, %v) "
      "output %y }",
      1e-5},
     {"average pooling and local response",
-     "graph g { input %x: float32[1,17,11,11] %n: none[*] = LRN(%x) {size=5, alpha=0.0001, "
+     "graph \"g\" { input %x: float32[1,17,11,11] %n: none[*] = LRN(%x) {size=5, alpha=0.0001, "
      "beta=0.75, bias=1.0} "
      "%a: none[*] = AveragePool(%n) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], "
      "count_include_pad=1} output %a }",
      1e-5},
     {"elementwise and broadcast",
-     "graph g { input %x: float32[2,6,5,7] const %s: float32[1,6,1,1] = random 1 const %t: "
+     "graph \"g\" { input %x: float32[2,6,5,7] const %s: float32[1,6,1,1] = random 1 const %t: "
      "float32[] = fill 0.25 %a: none[*] = Mul(%x, %s) "
      "%b: none[*] = Add(%a, %t) %c: none[*] = Sigmoid(%b) %d: none[*] = Sub(%c, %x) %e: none[*] = "
      "Max(%d, %a) output %e }",
      1e-5},
     {"views and movement",
-     "graph g { input %x: float32[1,12,4,6] %t: none[*] = Transpose(%x) {perm=[0,2,3,1]} const %s: "
+     "graph \"g\" { input %x: float32[1,12,4,6] %t: none[*] = Transpose(%x) {perm=[0,2,3,1]} const "
+     "%s: "
      "int64[3] = {1, 24, 12} "
      "%r: none[*] = Reshape(%t, %s) const %b: int64[1] = {4} const %e: int64[1] = {20} const %ax: "
      "int64[1] = {1} "
@@ -83,19 +87,20 @@ static const struct graph_case {
      "{axis=1} output %y output %z }",
      1e-5},
     {"pixel shuffle",
-     "graph g { input %x: float32[1,9,5,4] const %w: float32[9,9,3,3] = random 1 %c: none[*] = "
+     "graph \"g\" { input %x: float32[1,9,5,4] const %w: float32[9,9,3,3] = random 1 %c: none[*] = "
      "Conv(%x, %w) {pads=[1,1,1,1]} "
      "const %s: int64[6] = {1, 1, 3, 3, 5, 4} %r: none[*] = Reshape(%c, %s) %t: none[*] = "
      "Transpose(%r) {perm=[0,1,4,2,5,3]} "
      "const %u: int64[4] = {1, 1, 15, 12} %y: none[*] = Reshape(%t, %u) output %y }",
      1e-5},
     {"blocks",
-     "graph g { input %x: float32[1,8,4,6] %a: none[*] = DepthToSpace(%x) {blocksize=2} %b: "
+     "graph \"g\" { input %x: float32[1,8,4,6] %a: none[*] = DepthToSpace(%x) {blocksize=2} %b: "
      "none[*] = SpaceToDepth(%a) {blocksize=2} "
      "%c: none[*] = DepthToSpace(%b) {blocksize=2, mode=\"CRD\"} output %c }",
      1e-6},
     {"pad and batch normalisation",
-     "graph g { input %x: float32[1,5,6,7] const %p: int64[8] = {0, 1, 2, 0, 0, 2, 1, 3} const %v: "
+     "graph \"g\" { input %x: float32[1,5,6,7] const %p: int64[8] = {0, 1, 2, 0, 0, 2, 1, 3} const "
+     "%v: "
      "float32[] = fill 0.5 "
      "%a: none[*] = Pad(%x, %p, %v) const %s: float32[8] = random 1 const %b: float32[8] = random "
      "2 const %m: float32[8] = random 3 "
@@ -103,26 +108,27 @@ static const struct graph_case {
      "%y }",
      1e-5},
     {"resize",
-     "graph g { input %x: float32[1,3,5,4] const %r: float32[4] = {1.0, 1.0, 2.0, 3.0} "
+     "graph \"g\" { input %x: float32[1,3,5,4] const %r: float32[4] = {1.0, 1.0, 2.0, 3.0} "
      "%a: none[*] = Resize(%x, _, %r) {mode=\"linear\"} %b: none[*] = Resize(%a, _, %r) "
      "{mode=\"nearest\"} output %b }",
      1e-5},
     {"reductions",
-     "graph g { input %x: float32[3,5,4,37] const %a: int64[1] = {-1} %m: none[*] = ReduceMean(%x, "
+     "graph \"g\" { input %x: float32[3,5,4,37] const %a: int64[1] = {-1} %m: none[*] = "
+     "ReduceMean(%x, "
      "%a) const %c: int64[2] = {1, 2} "
      "%n: none[*] = ReduceMax(%x, %c) {keepdims=0} output %m output %n }",
      1e-5},
     {"one dimension",
-     "graph g { input %x: float32[2,6,40] const %w: float32[10,6,5] = random 1 %c: none[*] = "
+     "graph \"g\" { input %x: float32[2,6,40] const %w: float32[10,6,5] = random 1 %c: none[*] = "
      "Conv(%x, %w) {pads=[2,2], strides=[2]} "
      "%r: none[*] = Relu(%c) %p: none[*] = MaxPool(%r) {kernel_shape=[2], strides=[2]} output %p }",
      1e-5},
     {"many rows and panels",
-     "graph g { input %x: float32[600,130] const %w: float32[130,200] = random 1 %y: none[*] = "
+     "graph \"g\" { input %x: float32[600,130] const %w: float32[130,200] = random 1 %y: none[*] = "
      "MatMul(%x, %w) output %y }",
      1e-5},
     {"an output that others read",
-     "graph g { input %x: float32[1,4,6,6] const %w: float32[4,4,3,3] = random 1 %a: none[*] = "
+     "graph \"g\" { input %x: float32[1,4,6,6] const %w: float32[4,4,3,3] = random 1 %a: none[*] = "
      "Conv(%x, %w) {pads=[1,1,1,1]} "
      "%b: none[*] = Conv(%a, %w) output %a output %b }",
      1e-5},
