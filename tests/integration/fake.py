@@ -193,6 +193,16 @@ class Krtd:
         s.settimeout(SECONDS)
         return s
 
+    def memory_files(self):
+        """Memory files that the daemon holds: streamed models, whole or in part."""
+        held = 0
+        for fd in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
+            try:
+                held += "kaena-neff" in str(fd.readlink())
+            except FileNotFoundError:
+                pass
+        return held
+
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """Clients that die, descriptors that run out, endings with work in hand."""
 
-import os
 import pathlib
 import signal
 import subprocess
@@ -16,18 +15,6 @@ from grpc import StatusCode
 
 SERVING = health.HealthCheckResponse.SERVING
 IDLE = 2000
-
-
-def memory_files(krtd):
-    """Memory files that the daemon holds or has mapped."""
-    fds = pathlib.Path(f"/proc/{krtd.process.pid}/fd")
-    held = 0
-    for fd in fds.iterdir():
-        try:
-            held += "kaena-neff" in os.readlink(fd)
-        except FileNotFoundError:
-            pass
-    return held
 
 
 class Clients(fake.TestCase):
@@ -54,8 +41,8 @@ client.load_messages(messages())
 """
         with Krtd() as krtd, krtd.client() as client:
             for _ in range(3):
-                self.killed(krtd, body, lambda: memory_files(krtd) == 1)
-                fake.wait_until(lambda: memory_files(krtd) == 0, "the memory is given back")
+                self.killed(krtd, body, lambda: krtd.memory_files() == 1)
+                fake.wait_until(lambda: krtd.memory_files() == 0, "the memory is given back")
             self.assertEqual(len(client.models()), 0)
             self.assertEqual(client.load(model("half")).name, "half")
 
@@ -192,7 +179,7 @@ class Endings(fake.TestCase):
         def messages():
             yield rt.LoadRequest(options=rt.LoadOptions(name="late", size=len(text)))
             yield rt.LoadRequest(chunk=text[:10].encode())
-            fake.wait_until(lambda: memory_files(krtd) == 1, "the load is accepted")
+            fake.wait_until(lambda: krtd.memory_files() == 1, "the load is accepted")
             krtd.signal()
             fake.wait_until(lambda: "draining" in krtd.log(), "the signal has arrived")
             yield rt.LoadRequest(chunk=text[10:].encode())
