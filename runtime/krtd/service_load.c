@@ -42,17 +42,18 @@ static void next_message(load *l, krpc_read_done *done)
     krpc_call_read(l->call, done, l);
 }
 
-/* Answers with |err|, or (NULL) has been answered; the load is over. */
-static void end(load *l, const kaena_err *err)
+/* Answers with |reply|, or (NULL) with |err|: last, so that whoever has his answer finds
+ * descriptors and places for loads free again. */
+static void end(load *l, grpc_byte_buffer *reply, const kaena_err *err)
 {
     krt_daemon *d = l->daemon;
-    if (err) {
+    krpc_call *call = l->call;
+    if (!reply) {
         kaena_log(KAENA_LOG_WARNING, "load of '%s' failed: %s",
                   l->name && *l->name ? l->name
                   : l->path           ? l->path
                                       : "",
                   err->what);
-        krpc_fail(l->call, err);
     }
     grpc_byte_buffer_destroy(l->message);
     if (l->fd >= 0)
@@ -63,6 +64,10 @@ static void end(load *l, const kaena_err *err)
     (void)pthread_mutex_lock(&d->lock);
     d->n_loads--;
     (void)pthread_mutex_unlock(&d->lock);
+    if (reply)
+        krpc_reply(call, reply);
+    else
+        krpc_fail(call, err);
 }
 
 static kaena_status place(load *l, krt_model **out, kaena_err *err)
@@ -111,7 +116,7 @@ static void load_from_fd(load *l)
     kaena_err err;
     krt_model *m = NULL;
     if (place(l, &m, &err) != KAENA_OK) {
-        end(l, &err);
+        end(l, NULL, &err);
         return;
     }
     kaena_arena arena;
@@ -128,10 +133,10 @@ static void load_from_fd(load *l)
               "model '%s' loaded %s: %zu TPBs, %" PRIu64 " bytes of device memory, request %s",
               m->name, who, description.n_tpbs, description.dram_bytes,
               krpc_call_request_id(l->call));
-    krpc_reply(l->call, krpc_pb_pack(&r.base));
+    grpc_byte_buffer *reply = krpc_pb_pack(&r.base);
     kaena_arena_fini(&arena);
     (void)krt_model_unref(m);
-    end(l, NULL);
+    end(l, reply, NULL);
 }
 
 /* ---- by path ---- */
@@ -194,7 +199,7 @@ static void load_path(krt_job *job)
     if (open_path(l, &err) == KAENA_OK)
         load_from_fd(l);
     else
-        end(l, &err);
+        end(l, NULL, &err);
 }
 
 /* ---- streamed ---- */
@@ -214,7 +219,7 @@ static void load_stream(krt_job *job)
     if (seal(l, &err) == KAENA_OK)
         load_from_fd(l);
     else
-        end(l, &err);
+        end(l, NULL, &err);
 }
 
 static kaena_status write_piece(load *l, const uint8_t *data, size_t size, kaena_err *err)
@@ -272,7 +277,7 @@ static void write_job(krt_job *job)
     if (st == KAENA_OK)
         next_message(l, on_chunk);
     else
-        end(l, &err);
+        end(l, NULL, &err);
 }
 
 static void on_chunk(krpc_call *call, grpc_byte_buffer *message, void *arg)
@@ -288,7 +293,7 @@ static void on_chunk(krpc_call *call, grpc_byte_buffer *message, void *arg)
         (void)KAENA_FAIL(&err, INVALID_ARGUMENT,
                          "load: the stream ended after %" PRIu64 " of %" PRIu64 " bytes",
                          l->written, l->size);
-        end(l, &err);
+        end(l, NULL, &err);
         return;
     }
     krt_jobs_post(l->daemon->loaders, &l->job);
@@ -359,7 +364,7 @@ static void on_options(krpc_call *call, grpc_byte_buffer *message, void *arg)
     if (st == KAENA_OK && !*l->path)
         st = begin_stream(l, &err);
     if (st != KAENA_OK) {
-        end(l, &err);
+        end(l, NULL, &err);
     } else if (*l->path) {
         l->job.run = load_path;
         krt_jobs_post(l->daemon->loaders, &l->job);

@@ -88,6 +88,7 @@ static void ref(krpc_call *call)
  */
 static void start(krpc_call *call, const grpc_op *ops, size_t n, krpc_tag *tag)
 {
+    KRPC_HANDED_OVER(tag);
     grpc_call_error e = grpc_call_start_batch(call->core, ops, n, tag, NULL);
     if (e != GRPC_CALL_OK) {
         (void)fprintf(stderr, "krpc: batch of %s refused: %s\n",
@@ -257,6 +258,7 @@ void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
     call->read.run = on_read;
     call->sent.run = on_sent;
     grpc_metadata_array_init(&call->metadata);
+    KRPC_HANDED_OVER(&call->arrived);
     grpc_call_error e;
     if (entry) {
         bool payload = entry->method.kind == KRPC_UNARY || entry->method.kind == KRPC_SERVER_STREAM;

@@ -99,7 +99,9 @@ static void advance(watcher *w)
 {
     if (!w->call || w->sending)
         return;
-    if (w->gone || w->owner->stopped) {
+    serving_status now = status_of(w->owner, w->service);
+    bool news = w->sent != (int)now;
+    if (w->gone || (w->owner->stopped && !news)) { /* the last news still goes out */
         krpc_call *call = w->call;
         w->call = NULL;
         KRPC_FAIL(call, UNAVAILABLE, "the server is shutting down");
@@ -107,8 +109,7 @@ static void advance(watcher *w)
             release(w);
         return;
     }
-    serving_status now = status_of(w->owner, w->service);
-    if (w->sent == (int)now)
+    if (!news)
         return;
     w->sent = (int)now;
     w->sending = true;

@@ -17,6 +17,17 @@ struct krpc_tag {
     void (*run)(krpc_tag *tag, bool ok);
 };
 
+/* The completion queue orders what was done before a batch was started and what is done when its
+ * tag comes out. ThreadSanitizer does not see into the core and has to be told. */
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#define KRPC_HANDED_OVER(tag) __tsan_release(tag)
+#define KRPC_TAKEN_OVER(tag) __tsan_acquire(tag)
+#else
+#define KRPC_HANDED_OVER(tag) ((void)(tag))
+#define KRPC_TAKEN_OVER(tag) ((void)(tag))
+#endif
+
 #define KRPC_CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* A row of a server's own method table. */

@@ -158,6 +158,7 @@ static void *poll_queue(void *arg)
         if (e.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
         krpc_tag *tag = e.tag;
+        KRPC_TAKEN_OVER(tag);
         tag->run(tag, e.success != 0);
     }
 }
