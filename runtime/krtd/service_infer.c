@@ -295,28 +295,45 @@ static void on_close(void *arg, bool cancelled)
     unref(r);
 }
 
-static kaena_status refusal(krt_model *m, const krt_actions *actions, kaena_err *err)
+/* May requests be accepted? With m->lock held. */
+static kaena_status check_state(krt_model *m, kaena_err *err)
+{
+    switch (m->state) {
+    case KAENA__V1__MODEL_STATE__READY:
+        return KAENA_OK;
+    case KAENA__V1__MODEL_STATE__LOADING:
+        return KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is still being loaded",
+                        m->name);
+    case KAENA__V1__MODEL_STATE__FAILED: {
+        kaena_status st = KRT_FAIL(err, DATA_LOSS, EXECUTION_FAILED, "model '%s' has failed: %s",
+                                   m->name, m->damage);
+        kaena_err_hint(err, "unload it, restore its file, and load it again");
+        return st;
+    }
+    case KAENA__V1__MODEL_STATE__UNLOADING:
+    case KAENA__V1__MODEL_STATE__MODEL_STATE_UNSPECIFIED:
+    case _KAENA__V1__MODEL_STATE_IS_INT_SIZE:
+        break;
+    }
+    return KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is being unloaded", m->name);
+}
+
+static void refuse(krt_model *m, const krt_actions *actions, kaena_err *err)
 {
     (void)pthread_mutex_lock(&m->lock);
-    kaena_status st;
     if (actions->refused_full) {
-        st = KRT_FAIL(err, RESOURCE_EXHAUSTED, QUEUE_FULL,
-                      "model '%s': its queue is full: %" PRIu32 " requests wait, the limit is "
-                      "%" PRIu32,
-                      m->name, m->queue.n_queued, m->queue.depth);
+        (void)KRT_FAIL(err, RESOURCE_EXHAUSTED, QUEUE_FULL,
+                       "model '%s': its queue is full: %" PRIu32 " requests wait, the limit is "
+                       "%" PRIu32,
+                       m->name, m->queue.n_queued, m->queue.depth);
         err->needed = (uint64_t)m->queue.n_queued + 1;
         err->available = m->queue.depth;
         kaena_err_hint(err, "send fewer at a time, try again later, or load it with a larger "
                             "queue_depth");
-    } else if (m->state == KAENA__V1__MODEL_STATE__FAILED) {
-        st = KRT_FAIL(err, DATA_LOSS, EXECUTION_FAILED, "model '%s' has failed: %s", m->name,
-                      m->damage);
-        kaena_err_hint(err, "unload it, restore its file, and load it again");
     } else {
-        st = KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is being unloaded", m->name);
+        (void)check_state(m, err);
     }
     (void)pthread_mutex_unlock(&m->lock);
-    return st;
 }
 
 static request *create(krt_model *m, krpc_call *call, uint64_t now)
@@ -354,11 +371,7 @@ static kaena_status prepare(krt_daemon *d, krpc_call *call, request **out, kaena
     }
     if (st == KAENA_OK) {
         (void)pthread_mutex_lock(&m->lock);
-        if (m->state == KAENA__V1__MODEL_STATE__LOADING)
-            st = KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is still being loaded",
-                          m->name);
-        else if (!m->image)
-            st = KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is being unloaded", m->name);
+        st = check_state(m, err);
         m->holds += st == KAENA_OK; /* its description is read below */
         (void)pthread_mutex_unlock(&m->lock);
     }
@@ -413,7 +426,7 @@ void krt_infer(krpc_call *call, void *user)
     (void)pthread_mutex_unlock(&m->lock);
     step(m, &event, &actions, true);
     if (actions.refused_full || actions.refused_closed) {
-        (void)refusal(m, &actions, &err);
+        refuse(m, &actions, &err);
         fail(r, &err);
     }
     unref(r);

@@ -88,8 +88,9 @@ static void ref(krpc_call *call)
  */
 static void start(krpc_call *call, const grpc_op *ops, size_t n, krpc_tag *tag)
 {
+    grpc_call *core = call->core; /* |call| may be gone as soon as the batch has started */
     KRPC_HANDED_OVER(tag);
-    grpc_call_error e = grpc_call_start_batch(call->core, ops, n, tag, NULL);
+    grpc_call_error e = grpc_call_start_batch(core, ops, n, tag, NULL);
     if (e != GRPC_CALL_OK) {
         (void)fprintf(stderr, "krpc: batch of %s refused: %s\n",
                       call->entry ? call->entry->method.path : "an unknown method",
