@@ -4,14 +4,24 @@
 #include "simd.h"
 #include "mm_avx512.h"
 
+/* Any NaN becomes 0x7fc00000; everything else stays. */
 MM_INLINE vf mm_one_nan(vf y)
 {
-    return v_sel(v_unord(y, y), v_bits(0x7fc00000), y);
+    const __m512i keep_but_nan = _mm512_set1_epi32(0x11111100);
+    return _mm512_fixupimm_ps(v_bits(0x7fc00000), y, keep_but_nan, 0);
 }
 
 MM_INLINE void mm_store_bf16_2(uint8_t *p, vf low, vf high)
 {
     _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(mm_one_nan(high), mm_one_nan(low)));
+}
+
+/* The element at |p| in the low half of every lane. */
+MM_INLINE __m512i mm_first(const uint8_t *p)
+{
+    short x;
+    memcpy(&x, p, sizeof x);
+    return _mm512_maskz_set1_epi16(0x55555555, x);
 }
 
 #define MM_TILES MM_TILES_512
@@ -31,6 +41,7 @@ MM_INLINE void mm_store_bf16_2(uint8_t *p, vf low, vf high)
 #define MM_FINISH 2
 #define MM_WIDEN(p) vi_as_vf(vi_shl(vh_widen(vh_load(p)), 16))
 #define MM_NARROW(p, y) vh_store(p, v_pack_bf16(y))
+#define MM_X_FIRST(p) mm_first(p)
 #define MM_NARROW2(p, y, z) mm_store_bf16_2(p, y, z)
 #include "mm_body.h"
 

@@ -16,6 +16,7 @@
  *   MM_WIDEN(p)        its 16 elements at p as floats, and
  *   MM_NARROW(p, y)    their store;
  *   MM_NARROW2(p, y, z) optional: 32 at once
+ *   MM_X_FIRST(p)      optional: the first of two moving elements broadcast, the other +0
  *
  * All loops over rows and panels have constant counts after inlining, so accumulators live in
  * registers. This header undefines everything it was given. */
@@ -25,9 +26,11 @@
 #define MM_PARTS (MM_PANEL / MM_LANES)
 #define MM_ID(suffix) MM_PASTE(MM_NAME, suffix)
 
-/* One panel row of every panel into all accumulators. */
+/* One panel row of every panel into all accumulators. |rest| is 0, or how many of the MM_PAIR
+ * moving elements there are: the others count as +0. */
 MM_INLINE void MM_ID(_step)(MM_VEC acc[][4 * MM_PARTS], const int rows, const int panels,
-                            const uint8_t *w, int64_t stride, const uint32_t *x, uint32_t flip)
+                            const uint8_t *w, int64_t stride, const uint8_t *const *row, int64_t at,
+                            uint32_t rest, uint32_t flip)
 {
     (void)flip; /* INT8 only */
     MM_UNROLL for (int phase = 0; phase < MM_PHASES; phase++)
@@ -40,7 +43,21 @@ MM_INLINE void MM_ID(_step)(MM_VEC acc[][4 * MM_PARTS], const int rows, const in
         }
         MM_UNROLL for (int i = 0; i < rows; i++)
         {
-            const MM_OPERAND xv = MM_X(phase, x[i], flip);
+            MM_OPERAND xv;
+            uint32_t x = 0;
+            if (rest == 0) {
+                memcpy(&x, row[i] + at, MM_STEP);
+                xv = MM_X(phase, x, flip);
+            } else {
+#ifdef MM_X_FIRST
+                xv = MM_X_FIRST(row[i] + at);
+#else
+                for (uint32_t e = 0; e < rest; e++)
+                    memcpy((uint8_t *)&x + e * (MM_STEP / MM_PAIR),
+                           row[i] + at + e * (MM_STEP / MM_PAIR), MM_STEP / MM_PAIR);
+                xv = MM_X(phase, x, flip);
+#endif
+            }
             MM_UNROLL for (int j = 0; j < panels * MM_PARTS; j++) acc[i][j] =
                 MM_DOT(acc[i][j], xv, wv[j]);
         }
@@ -48,14 +65,54 @@ MM_INLINE void MM_ID(_step)(MM_VEC acc[][4 * MM_PARTS], const int rows, const in
 }
 
 #ifdef MM_FINISH
-/* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. */
-MM_INLINE vf MM_ID(_finish)(const mm_block *b, const MM_VEC *acc, int i, int j)
+/* What the epilogue of a tile needs for one panel. */
+typedef struct MM_ID(_columns) {
+    vf scale, bias, low, high;
+    bool has_residual;
+} MM_ID(_columns);
+
+MM_INLINE MM_ID(_columns) MM_ID(_panel)(const mm_block *b, int j)
 {
-    vf y = v_fma(MM_VF(acc + j * MM_PARTS), vi_as_vf(vi_load(b->scale + j * MM_PANEL)),
-                 vi_as_vf(vi_load(b->bias + j * MM_PANEL)));
-    if (b->has_residual)
-        y = v_add(y, MM_WIDEN(b->residual[i] + j * MM_PANEL * MM_FINISH));
-    return v_min(v_set1(b->high), v_max(v_set1(b->low), y));
+    return (MM_ID(_columns)){.scale = vi_as_vf(vi_load(b->scale + j * MM_PANEL)),
+                             .bias = vi_as_vf(vi_load(b->bias + j * MM_PANEL)),
+                             .low = v_set1(b->low),
+                             .high = v_set1(b->high),
+                             .has_residual = b->has_residual};
+}
+
+/* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. */
+MM_INLINE vf MM_ID(_value)(const MM_ID(_columns) * c, vf acc, const uint8_t *residual)
+{
+    vf y = v_fma(acc, c->scale, c->bias);
+    if (c->has_residual)
+        y = v_add(y, MM_WIDEN(residual));
+    return v_min(c->high, v_max(c->low, y));
+}
+
+MM_INLINE void MM_ID(_finish)(const mm_block *b, MM_VEC acc[][4 * MM_PARTS], const int rows,
+                              const int panels)
+{
+    const int step = MM_PANEL * MM_FINISH;
+    int j = 0;
+#ifdef MM_NARROW2
+    MM_UNROLL for (; j + 1 < panels; j += 2)
+    {
+        const MM_ID(_columns) c = MM_ID(_panel)(b, j), d = MM_ID(_panel)(b, j + 1);
+        MM_UNROLL for (int i = 0; i < rows; i++)
+        {
+            const uint8_t *r = b->residual[i] + j * step;
+            MM_NARROW2(b->dst[i] + j * step, MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), r),
+                       MM_ID(_value)(&d, MM_VF(acc[i] + (j + 1) * MM_PARTS), r + step));
+        }
+    }
+#endif
+    MM_UNROLL for (; j < panels; j++)
+    {
+        const MM_ID(_columns) c = MM_ID(_panel)(b, j);
+        MM_UNROLL for (int i = 0; i < rows; i++)
+            MM_NARROW(b->dst[i] + j * step,
+                      MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), b->residual[i] + j * step));
+    }
 }
 #endif
 
@@ -63,64 +120,45 @@ MM_INLINE void MM_ID(_tile)(const mm_block *b, const int rows, const int panels)
 {
     MM_VEC acc[MM_MAX_ROWS][4 * MM_PARTS];
     const uint8_t *row[MM_MAX_ROWS];
-    uint32_t x[MM_MAX_ROWS];
     const int64_t stride = b->panel_stride, ahead = b->ahead;
+    float *const c = b->c;
     MM_UNROLL for (int i = 0; i < rows; i++)
     {
         row[i] = b->row[i];
         MM_UNROLL for (int j = 0; j < panels * MM_PARTS; j++)
         {
             if (b->accumulate)
-                acc[i][j] = MM_LOAD(b->c + i * MM_C_COLUMNS + j * MM_LANES);
+                acc[i][j] = MM_LOAD(c + i * MM_C_COLUMNS + j * MM_LANES);
             else
                 acc[i][j] = MM_START(b->start + j * MM_LANES);
         }
     }
-    for (uint32_t t = 0; t < b->n_tiles; t++) {
-        const uint8_t *w = b->w + b->tile[t].w_offset;
-        const uint32_t k = b->tile[t].k;
-        int64_t at = b->tile[t].x_offset;
+    const ker_mm_tile *tile = b->tile, *const last = tile + b->n_tiles;
+    for (; tile != last; tile++) {
+        const uint8_t *w = b->w + tile->w_offset;
+        const uint32_t k = tile->k;
+        int64_t at = tile->x_offset;
         const int64_t end = at + (int64_t)(k / MM_PAIR) * MM_STEP;
         for (; at != end; at += MM_STEP) {
             __builtin_prefetch(mm_at(w, ahead), 0, 2);
-            MM_UNROLL for (int i = 0; i < rows; i++) memcpy(&x[i], row[i] + at, MM_STEP);
-            MM_ID(_step)(acc, rows, panels, w, stride, x, b->flip);
+            MM_ID(_step)(acc, rows, panels, w, stride, row, at, 0, b->flip);
             w += MM_PANEL_ROW;
         }
 #if MM_PAIR > 1
-        const uint32_t rest = k % MM_PAIR;
-        if (rest) {
-            MM_UNROLL for (int i = 0; i < rows; i++)
-            {
-                x[i] = 0;
-                for (uint32_t e = 0; e < rest; e++)
-                    memcpy((uint8_t *)&x[i] + e * (MM_STEP / MM_PAIR),
-                           row[i] + at + e * (MM_STEP / MM_PAIR), MM_STEP / MM_PAIR);
-            }
-            MM_ID(_step)(acc, rows, panels, w, stride, x, b->flip);
-        }
+        if (k % MM_PAIR)
+            MM_ID(_step)(acc, rows, panels, w, stride, row, at, k % MM_PAIR, b->flip);
 #endif
     }
 #ifdef MM_FINISH
     if (b->finish) {
-        MM_UNROLL for (int i = 0; i < rows; i++)
-        {
-            int j = 0;
-#ifdef MM_NARROW2
-            MM_UNROLL for (; j + 1 < panels; j += 2)
-                MM_NARROW2(b->dst[i] + j * MM_PANEL * MM_FINISH, MM_ID(_finish)(b, acc[i], i, j),
-                           MM_ID(_finish)(b, acc[i], i, j + 1));
-#endif
-            MM_UNROLL for (; j < panels; j++)
-                MM_NARROW(b->dst[i] + j * MM_PANEL * MM_FINISH, MM_ID(_finish)(b, acc[i], i, j));
-        }
+        MM_ID(_finish)(b, acc, rows, panels);
         return;
     }
 #endif
     MM_UNROLL for (int i = 0; i < rows; i++)
     {
         MM_UNROLL for (int j = 0; j < panels * MM_PARTS; j++)
-            MM_STORE(b->c + i * MM_C_COLUMNS + j * MM_LANES, acc[i][j]);
+            MM_STORE(c + i * MM_C_COLUMNS + j * MM_LANES, acc[i][j]);
     }
 }
 
@@ -159,4 +197,5 @@ static const mm_tile_function MM_ID(_tiles)[5][MM_MAX_ROWS + 1] = {
 #undef MM_WIDEN
 #undef MM_NARROW
 #undef MM_NARROW2
+#undef MM_X_FIRST
 #undef MM_TILES
