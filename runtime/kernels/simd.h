@@ -11,6 +11,7 @@
  *   v_load_bf16, v_load_f16 are exact (a denormal BF16 is a denormal float and counts as 0 in
  *     arithmetic); v_pack_bf16 rounds to nearest even, a denormal gives a signed zero and any NaN
  *     0x7fc0; v_pack_f16 rounds to nearest even.
+ *   v_upperK(a): lane i is lane i + K of a for i < K; others are unspecified. v_first: lane 0.
  * The _n forms touch only the first n (0..16) elements in memory; lanes from n on load as +0. */
 #ifndef KER_SIMD_H
 #define KER_SIMD_H
@@ -44,7 +45,7 @@
 #include "simd_scalar.h"
 #endif
 
-/* --- What follows from the level's own part --------------------------------------------------- */
+/* --- What follows from the level's own part ---------------------------------------------- */
 
 KER_INLINE vf v_zero(void)
 {

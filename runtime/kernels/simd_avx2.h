@@ -186,8 +186,7 @@ KER_INLINE vf v_flush(vf a)
     return v_sel(tiny, vi_as_vf(vi_and(bits, vi_set1((int32_t)0x80000000))), a);
 }
 
-/* --- Memory ------------------------------------------------------------------------------------
- */
+/* --- Memory ------------------------------------------------------------------------------ */
 
 KER_INLINE __m256i simd_first(int n)
 {
@@ -268,8 +267,28 @@ KER_INLINE vh v_pack_bf16(vf a)
     return vi_narrow(vi_shr(bits, 16));
 }
 
-/* --- Across lanes ------------------------------------------------------------------------------
- */
+/* --- Across lanes ------------------------------------------------------------------------ */
+
+KER_INLINE vf v_upper8(vf a)
+{
+    return (vf){a.hi, a.lo};
+}
+KER_INLINE vf v_upper4(vf a)
+{
+    return (vf){_mm256_permute2f128_ps(a.lo, a.lo, 1), a.hi};
+}
+KER_INLINE vf v_upper2(vf a)
+{
+    return SIMD_IMM(vf, _mm256_permute_ps, a, 0x4e);
+}
+KER_INLINE vf v_upper1(vf a)
+{
+    return SIMD_IMM(vf, _mm256_permute_ps, a, 0xb1);
+}
+KER_INLINE float v_first(vf a)
+{
+    return _mm256_cvtss_f32(a.lo);
+}
 
 /* Rows of an 8 x 8 matrix become its columns. */
 KER_INLINE void simd_transpose8(__m256i m[8])

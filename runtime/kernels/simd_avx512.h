@@ -175,8 +175,7 @@ KER_INLINE vf v_flush(vf a)
     return vi_as_vf(_mm512_mask_and_epi32(bits, tiny, bits, vi_set1((int32_t)0x80000000)));
 }
 
-/* --- Memory ------------------------------------------------------------------------------------
- */
+/* --- Memory ------------------------------------------------------------------------------ */
 
 KER_INLINE __mmask16 simd_first(unsigned n)
 {
@@ -251,8 +250,28 @@ KER_INLINE vh v_pack_bf16(vf a)
 #endif
 }
 
-/* --- Across lanes ------------------------------------------------------------------------------
- */
+/* --- Across lanes ------------------------------------------------------------------------ */
+
+KER_INLINE vf v_upper8(vf a)
+{
+    return _mm512_shuffle_f32x4(a, a, 0x4e);
+}
+KER_INLINE vf v_upper4(vf a)
+{
+    return _mm512_shuffle_f32x4(a, a, 0xb1);
+}
+KER_INLINE vf v_upper2(vf a)
+{
+    return _mm512_permute_ps(a, 0x4e);
+}
+KER_INLINE vf v_upper1(vf a)
+{
+    return _mm512_permute_ps(a, 0xb1);
+}
+KER_INLINE float v_first(vf a)
+{
+    return _mm512_cvtss_f32(a);
+}
 
 /* Rows of a 16 x 16 matrix become its columns. */
 KER_INLINE void vi_transpose(vi r[16])

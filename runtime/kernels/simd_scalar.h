@@ -93,8 +93,7 @@ KER_INLINE uint32_t simd_flush(float x)
 }
 SIMD_LANES(vf, v_flush, (vf a), kaena_f32_from_bits(simd_flush(a.l[i])))
 
-/* --- Memory ------------------------------------------------------------------------------------
- */
+/* --- Memory ------------------------------------------------------------------------------ */
 
 KER_INLINE vi vi_load_n(const void *p, unsigned n)
 {
@@ -138,8 +137,16 @@ SIMD_LANES(vf, v_from_f16, (vh a), kaena_f16_to_f32(a.l[i]))
 SIMD_LANES(vh, v_pack_f16, (vf a), kaena_f16_from_f32(a.l[i]))
 SIMD_LANES(vh, v_pack_bf16, (vf a), kaena_bf16_from_f32(kaena_f32_from_bits(simd_flush(a.l[i]))))
 
-/* --- Across lanes ------------------------------------------------------------------------------
- */
+/* --- Across lanes ------------------------------------------------------------------------ */
+
+SIMD_LANES(vf, v_upper8, (vf a), a.l[(i + 8) % 16])
+SIMD_LANES(vf, v_upper4, (vf a), a.l[(i + 4) % 16])
+SIMD_LANES(vf, v_upper2, (vf a), a.l[(i + 2) % 16])
+SIMD_LANES(vf, v_upper1, (vf a), a.l[(i + 1) % 16])
+KER_INLINE float v_first(vf a)
+{
+    return a.l[0];
+}
 
 KER_INLINE void vi_transpose(vi r[16])
 {

@@ -6,8 +6,7 @@
 #include "ker.h"
 #include "simd.h"
 
-/* --- Sixteen elements --------------------------------------------------------------------------
- */
+/* --- Sixteen elements -------------------------------------------------------------------- */
 
 KER_INLINE uint32_t type_size(kaena_dtype t)
 {
@@ -100,8 +99,7 @@ KER_INLINE bool is_contiguous(const ker_ap *ap)
             CALL(KAENA_F16);                                                                       \
     } while (0)
 
-/* --- Many elements through a buffer of floats --------------------------------------------------
- */
+/* --- Many elements through a buffer of floats -------------------------------------------- */
 
 #define SPAN_BLOCK 512 /* floats of a buffer: three of them stay in L1 */
 
@@ -160,8 +158,7 @@ __attribute__((unused)) static void span_store(uint8_t *p, int64_t stride_bytes,
     }
 }
 
-/* --- Rows --------------------------------------------------------------------------------------
- */
+/* --- Rows -------------------------------------------------------------------------------- */
 
 /* Indices of a row in the product of count[0..2]. */
 typedef struct row_pos {

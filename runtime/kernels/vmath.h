@@ -18,6 +18,7 @@
 KER_INLINE vf v_poly(vf x, const float *p, int n)
 {
     vf r = v_set1(p[n - 1]);
+    KER_UNROLL
     for (int i = n - 2; i >= 0; i--)
         r = v_fma(r, x, v_set1(p[i]));
     return r;

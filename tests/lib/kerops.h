@@ -45,8 +45,7 @@ static inline float kerops_uniform(kerops_rng *r, float lo, float hi)
     return lo + (hi - lo) * (float)(kerops_next(r) >> 8) * 0x1p-24f;
 }
 
-/* --- Operands ----------------------------------------------------------------------------------
- */
+/* --- Operands ---------------------------------------------------------------------------- */
 
 typedef struct kerops_operand {
     ker_ap ap;
@@ -177,8 +176,7 @@ static inline void kerops_fill_special(kerops_rng *r, const ker_ap *ap)
     }
 }
 
-/* --- Comparison --------------------------------------------------------------------------------
- */
+/* --- Comparison -------------------------------------------------------------------------- */
 
 /* The operand's bytes, with one NaN for all of its type; BF16 has one NaN only. Free with free. */
 static inline uint8_t *kerops_snapshot(const kerops_operand *o)

@@ -58,8 +58,7 @@ static double act_scale(kaena_act f, double x)
                                    : 1 + fabs(x);
 }
 
-/* --- act ---------------------------------------------------------------------------------------
- */
+/* --- act --------------------------------------------------------------------------------- */
 
 static void check_act(kerops_rng *r, bool special)
 {
@@ -120,8 +119,7 @@ static void check_act(kerops_rng *r, bool special)
     kerops_free(&bias);
 }
 
-/* --- tt ----------------------------------------------------------------------------------------
- */
+/* --- tt ---------------------------------------------------------------------------------- */
 
 static double tt_reference(int op, double a, double b)
 {
@@ -181,8 +179,7 @@ static void check_tt(kerops_rng *r, bool special)
     kerops_free(&dst);
 }
 
-/* --- window ------------------------------------------------------------------------------------
- */
+/* --- window ------------------------------------------------------------------------------ */
 
 static double window_reference(const ker_window_args *a, const uint32_t i[4])
 {
@@ -244,8 +241,7 @@ static void check_window(kerops_rng *r, bool special)
     kerops_free(&dst);
 }
 
-/* --- dwconv ------------------------------------------------------------------------------------
- */
+/* --- dwconv ------------------------------------------------------------------------------ */
 
 static void check_dwconv(kerops_rng *r, bool special)
 {
@@ -318,8 +314,7 @@ static void check_dwconv(kerops_rng *r, bool special)
     kerops_free(&residual);
 }
 
-/* --- reduce ------------------------------------------------------------------------------------
- */
+/* --- reduce ------------------------------------------------------------------------------ */
 
 static void check_reduce(kerops_rng *r, bool special)
 {
@@ -377,8 +372,7 @@ static void check_reduce(kerops_rng *r, bool special)
     kerops_free(&dst);
 }
 
-/* --- softmax, lrn ------------------------------------------------------------------------------
- */
+/* --- softmax, lrn ------------------------------------------------------------------------ */
 
 static void check_softmax(kerops_rng *r, bool special)
 {
@@ -446,8 +440,7 @@ static void check_lrn(kerops_rng *r, bool special)
     kerops_free(&dst);
 }
 
-/* --- resize ------------------------------------------------------------------------------------
- */
+/* --- resize ------------------------------------------------------------------------------ */
 
 static void check_resize(kerops_rng *r, bool special)
 {
@@ -510,8 +503,7 @@ static void check_resize(kerops_rng *r, bool special)
         kerops_free(&t[k]);
 }
 
-/* --- copy, fill, gather ------------------------------------------------------------------------
- */
+/* --- copy, fill, gather ------------------------------------------------------------------ */
 
 static const kaena_dtype numbers[] = {KAENA_F32, KAENA_BF16, KAENA_F16, KAENA_F32,  KAENA_BF16,
                                       KAENA_U8,  KAENA_I8,   KAENA_U16, KAENA_I16,  KAENA_I32,
@@ -610,8 +602,7 @@ static void check_gather(kerops_rng *r, bool special)
     kerops_free(&index);
 }
 
-/* --- The tests ---------------------------------------------------------------------------------
- */
+/* --- The tests --------------------------------------------------------------------------- */
 
 /* |n| random cases, every other one with special values. */
 #define FAMILY_TEST(family, n)                                                                     \
