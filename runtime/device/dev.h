@@ -7,6 +7,7 @@
 #ifndef KAENA_DEV_H
 #define KAENA_DEV_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 #include "dtype.h"
 #include "err.h"
 #include "neff.h"
+#include "ops.h"
 #include "shape.h"
 
 #define DEV_TPBS_PER_CHIP 4
@@ -52,7 +54,7 @@ typedef struct dev_place {
  * if it can never fit; FAILED_PRECONDITION: more TPBs than the system has. */
 kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, dev_model **out,
                             kaena_err *err) KAENA_CHECKED;
-/* No request of the model is in flight. Gives memory back. NULL is fine. */
+/* No request of the model is in flight. Gives memory back. NULL is fine. Not from |done|. */
 dev_model *dev_model_unload(dev_model *model);
 
 const neff_file *dev_model_neff(const dev_model *model);
@@ -69,6 +71,12 @@ struct dev_request {
     /* In the order of its outputs; the caller's buffers of the declared size, written by the time
      * |done| is called with OK. NULL: not wanted. */
     void *const *out;
+    /* NULL, or [outputs]: filled before |done| with type, shape and data of every output; for those
+     * without a declared size (dynamic, strings) the only way to get them: then data is the
+     * device's and valid until |done| returns. */
+    kop_tensor *out_tensor;
+    /* May be NULL; host steps give up soon after it becomes true: CANCELLED. */
+    const atomic_bool *stop;
     /* Called once, from a worker (or from dev_run itself), after which the request is the caller's
      * again. OK; DATA_LOSS: weights or shared memory were damaged; OUT_OF_RANGE: an index in the
      * input was out of range; RESOURCE_EXHAUSTED: a host step ran into its memory quota; CANCELLED.
@@ -76,7 +84,6 @@ struct dev_request {
     void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
     void *user;
     uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device */
-    dev_request *next;                /* the device's */
 };
 
 /* Starts the request now if a context is free: true; false when all contexts are busy (then nothing

@@ -2,6 +2,8 @@
  *
  * The state of a TPB is explicit and belongs to one thread at a time:
  *
+ *   GATED (waits for its turn on the physical TPB)
+ *     |
  *   READY ----> RUNNING ----> WAITING      (WAIT not satisfied; whoever finds that it now is
  *     ^           |  ^           |          takes the TPB on)
  *     |           |  +-----------+
@@ -22,7 +24,7 @@
 #define MXCSR_RUN 0x9fc0  /* DAZ, FTZ, to nearest, all exceptions masked */
 #define NODES_PER_HELP 64 /* an owner offers its TPB to others this often */
 
-typedef enum core_state { READY, RUNNING, WAITING, PUBLISHED, HALTED } core_state;
+typedef enum core_state { GATED, READY, RUNNING, WAITING, PUBLISHED, HALTED } core_state;
 
 typedef struct core {
     _Alignas(64) _Atomic int64_t chunks; /* not yet taken, of the published operation; may be < 0 */
@@ -31,6 +33,9 @@ typedef struct core {
     /* The WAIT of a WAITING TPB. */
     _Atomic uint32_t wait_value;
     _Atomic uint32_t wait_sem;
+    /* The turn of a GATED TPB; NULL: none. The pointer is the same in every execution. */
+    _Atomic uint32_t *now;
+    _Atomic uint32_t mine;
     _Alignas(64) _Atomic uint32_t sem[KISA_SEMAPHORES];
     /* The owner's; read by those who hold a chunk. */
     _Alignas(64) const tpb_code *code;
@@ -49,7 +54,16 @@ struct tpb_run {
     uint32_t n;
     _Atomic uint32_t halted;
     core *core;
+    void (*wake)(void *user);
+    void *user;
 };
+
+/* There may be work for one thread more. */
+static void wake(const tpb_run *run)
+{
+    if (run->wake)
+        run->wake(run->user);
+}
 
 kaena_status tpb_run_create(const tpb_code *const *code, const tpb_bind *bind, uint32_t n,
                             tpb_run **out, kaena_err *err)
@@ -81,7 +95,7 @@ tpb_run *tpb_run_destroy(tpb_run *run)
     return NULL;
 }
 
-void tpb_run_reset(tpb_run *run)
+void tpb_run_reset_in_turn(tpb_run *run, const tpb_turn *turn)
 {
     for (uint32_t i = 0; i < run->n; i++) {
         core *c = &run->core[i];
@@ -90,11 +104,25 @@ void tpb_run_reset(tpb_run *run)
         c->pc = c->depth = 0;
         c->op = NULL;
         c->tile = NULL;
+        if (c->now != (turn ? turn[i].now : NULL))
+            c->now = turn ? turn[i].now : NULL;
+        atomic_store_explicit(&c->mine, turn ? turn[i].mine : 0, memory_order_relaxed);
         memset(c->turns, 0, sizeof c->turns);
     }
     atomic_store_explicit(&run->halted, 0, memory_order_relaxed);
     for (uint32_t i = 0; i < run->n; i++)
-        atomic_store_explicit(&run->core[i].state, READY, memory_order_release);
+        atomic_store_explicit(&run->core[i].state, turn ? GATED : READY, memory_order_release);
+}
+
+void tpb_run_reset(tpb_run *run)
+{
+    tpb_run_reset_in_turn(run, NULL);
+}
+
+void tpb_run_on_work(tpb_run *run, void (*wake_fn)(void *user), void *user)
+{
+    run->wake = wake_fn;
+    run->user = user;
 }
 
 /* --- One node ----------------------------------------------------------------------------------
@@ -173,6 +201,7 @@ static bool step(tpb_run *run, core *c, const tpb_node *node)
         break;
     case TPB_NODE_SIGNAL:
         add_to_semaphores(run, &node->inst->u.signal);
+        wake(run);
         break;
     case TPB_NODE_WAIT:
         atomic_store_explicit(&c->wait_sem, node->inst->u.wait.sem, memory_order_relaxed);
@@ -199,12 +228,14 @@ static bool step(tpb_run *run, core *c, const tpb_node *node)
  */
 
 /* Offers the chunks of an operation to all threads. */
-static void publish(core *c, const tpb_op *op)
+static void publish(const tpb_run *run, core *c, const tpb_op *op)
 {
     c->op = op;
     atomic_store_explicit(&c->done, 0, memory_order_relaxed);
     atomic_store_explicit(&c->state, PUBLISHED, memory_order_relaxed);
     atomic_store_explicit(&c->chunks, op->n_chunks, memory_order_release);
+    if (op->n_chunks > 1)
+        wake(run);
 }
 
 /* Runs chunks of the published operation as long as there are any. True: this thread finished the
@@ -235,7 +266,7 @@ static void advance(tpb_run *run, core *c)
     for (uint32_t i = 0; i < NODES_PER_HELP; i++) {
         const tpb_node *node = &c->code->node[c->pc];
         if (node->kind == TPB_NODE_OP && !node->op.alone) {
-            publish(c, &node->op);
+            publish(run, c, &node->op);
             if (!help_with(c, &worked))
                 return;
             continue;
@@ -246,6 +277,11 @@ static void advance(tpb_run *run, core *c)
             atomic_store_explicit(&c->state, WAITING, memory_order_release);
         } else {
             atomic_store_explicit(&c->state, HALTED, memory_order_release);
+            if (c->now) {
+                atomic_fetch_add_explicit(c->now, 1, memory_order_release);
+                wake(run);
+            }
+            /* Last: when all have halted the run may be used anew. */
             atomic_fetch_add_explicit(&run->halted, 1, memory_order_release);
         }
         return;
@@ -253,14 +289,28 @@ static void advance(tpb_run *run, core *c)
     atomic_store_explicit(&c->state, READY, memory_order_release);
 }
 
+static bool gate_open(const core *c)
+{
+    return atomic_load_explicit(c->now, memory_order_acquire) ==
+           atomic_load_explicit(&c->mine, memory_order_relaxed);
+}
+
 /* Takes a TPB that can go on. */
 static bool claim(core *c)
 {
     uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
-    if (state != READY && !(state == WAITING && satisfied(c)))
+    if (state != READY && !(state == WAITING && satisfied(c)) && !(state == GATED && gate_open(c)))
         return false;
-    return atomic_compare_exchange_strong_explicit(&c->state, &state, RUNNING, memory_order_acquire,
-                                                   memory_order_relaxed);
+    if (!atomic_compare_exchange_strong_explicit(&c->state, &state, RUNNING, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    /* What was read before may have been of an earlier execution. A WAIT is looked at again in any
+     * case, a gate here. */
+    if (state == GATED && !gate_open(c)) {
+        atomic_store_explicit(&c->state, GATED, memory_order_release);
+        return false;
+    }
+    return true;
 }
 
 static tpb_help help(tpb_run *run)

@@ -53,6 +53,18 @@ kaena_status tpb_run_create(const tpb_code *const *code, const tpb_bind *bind, u
 tpb_run *tpb_run_destroy(tpb_run *run);
 void tpb_run_reset(tpb_run *run);
 
+/* Runs that share physical TPBs pass each in turn: a TPB starts when |*now| is |mine|; HALT adds 1
+ * to it. */
+typedef struct tpb_turn {
+    _Atomic uint32_t *now;
+    uint32_t mine;
+} tpb_turn;
+/* Resets for an execution in turn; |turn| [TPBs] is copied. */
+void tpb_run_reset_in_turn(tpb_run *run, const tpb_turn *turn);
+/* |wake(user)| is called whenever there may be work for one thread more: chunks to share, a TPB
+ * that can go on. From any thread, often, must be cheap. */
+void tpb_run_on_work(tpb_run *run, void (*wake)(void *user), void *user);
+
 typedef enum tpb_help { TPB_DONE, TPB_WORKED, TPB_IDLE } tpb_help;
 
 /* Does some work of the run on this thread: advances a TPB that can go on, or takes a chunk of an

@@ -1,0 +1,380 @@
+/* Loading: place, charge, predecode, allocate; unloading. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "checked.h"
+#include "dev_internal.h"
+
+#define VALUE_ALIGN 64
+
+static bool is_device(const Kaena__V1__NeffStep *s)
+{
+    return s->kind_case == KAENA__V1__NEFF_STEP__KIND_DEVICE;
+}
+
+/* --- What it takes
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+/* Sets value_at and values_bytes: a buffer for each value of known size that no client brings. */
+static bool lay_out_values(dev_model *m)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
+    int64_t *at = KAENA_NEW_N(&m->arena, int64_t, meta->n_values);
+    if (!at)
+        return false;
+    for (uint32_t v = 0; v < meta->n_values; v++) {
+        neff_tensor t = neff_value(m->neff, v);
+        bool is_input = false;
+        for (size_t i = 0; i < meta->n_inputs; i++)
+            is_input = is_input || meta->inputs[i] == v;
+        at[v] = -1;
+        if (is_input || t.dynamic || t.dtype == KAENA_STRING)
+            continue;
+        at[v] = (int64_t)m->values_bytes;
+        /* At most 2^16 values of 2^36 bytes. */
+        m->values_bytes += kaena_align_up(t.bytes, VALUE_ALIGN);
+    }
+    m->value_at = at;
+    return true;
+}
+
+static void sum_up(const dev_model *m, place_need *need)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
+    uint32_t n_chips = (m->n_tpbs + DEV_TPBS_PER_CHIP - 1) / DEV_TPBS_PER_CHIP;
+    *need = (place_need){.name = m->name, .n_tpbs = m->n_tpbs};
+    uint64_t context = meta->scratch_bytes + m->values_bytes;
+    for (uint32_t i = 0; i < neff_n_inputs(m->neff); i++)
+        context += neff_input(m->neff, i).bytes;
+    uint64_t contexts = context * m->n_contexts;
+    for (uint32_t c = 0; c < n_chips; c++) {
+        uint64_t offset[DEV_TPBS_PER_CHIP], size[DEV_TPBS_PER_CHIP];
+        uint32_t n = 0;
+        for (size_t t = (size_t)c * DEV_TPBS_PER_CHIP;
+             t < meta->n_weight_ranges && n < DEV_TPBS_PER_CHIP; t++, n++) {
+            offset[n] = meta->weight_ranges[t]->offset;
+            size[n] = meta->weight_ranges[t]->size;
+        }
+        need->chip[c] = place_union_bytes(offset, size, n) + contexts / n_chips;
+    }
+    need->chip[0] += contexts % n_chips;
+    if (meta->n_weight_ranges == 0) {
+        uint64_t weights;
+        (void)neff_weights(m->neff, &weights);
+        need->chip[0] += weights;
+    }
+}
+
+/* --- Place
+ * -----------------------------------------------------------------------------------------------------------------
+ */
+
+static void account(dev_system *sys, const dev_model *m, bool add)
+{
+    for (uint32_t i = 0; i < m->place.n_chips; i++) {
+        place_chip *c = &sys->chips[m->place.first + i];
+        c->used = add ? c->used + m->place.bytes[i] : c->used - m->place.bytes[i];
+    }
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        const dev_place *p = &m->place.tpb[t];
+        sys->chips[p->chip].models[p->tpb] += add ? 1 : (uint32_t)-1;
+    }
+}
+
+/* With the lock held. */
+static kaena_status reserve(dev_system *sys, dev_model *m, const place_need *need, kaena_err *err)
+{
+    uint32_t n = 0;
+    for (const dev_model *o = sys->models; o; o = o->next)
+        n++;
+    place_model *others = calloc(n + 1, sizeof *others);
+    dev_context **active = realloc(sys->active, (sys->n_contexts + m->n_contexts) * sizeof *active);
+    if (active)
+        sys->active = active;
+    kaena_status status;
+    if (!others || !active) {
+        status = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model '%s': no memory", m->name);
+    } else {
+        n = 0;
+        for (const dev_model *o = sys->models; o; o = o->next)
+            others[n++] = (place_model){.name = o->name, .at = &o->place};
+        status = place_model_on(sys->chips, sys->config.n_chips, need, others, n, &m->place, err);
+    }
+    free(others);
+    if (status != KAENA_OK)
+        return status;
+    for (uint32_t i = 0; i < m->place.n_chips; i++)
+        m->dram_bytes += m->place.bytes[i];
+    account(sys, m, true);
+    sys->n_contexts += m->n_contexts;
+    m->next = sys->models;
+    sys->models = m;
+    return KAENA_OK;
+}
+
+static void give_back(dev_model *m)
+{
+    dev_system *sys = m->sys;
+    (void)pthread_mutex_lock(&sys->lock);
+    for (dev_model **at = &sys->models; *at; at = &(*at)->next)
+        if (*at == m) {
+            *at = m->next;
+            account(sys, m, false);
+            sys->n_contexts -= m->n_contexts;
+            break;
+        }
+    (void)pthread_mutex_unlock(&sys->lock);
+}
+
+/* --- Programs
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static kaena_status predecode(dev_model *m, kaena_err *err)
+{
+    const Kaena__V1__NeffPlan *plan = neff_meta(m->neff)->plan;
+    tpb_code *const **code = KAENA_NEW_N(&m->arena, tpb_code *const *, plan->n_steps);
+    m->code = code;
+    m->device_only = true;
+    for (size_t s = 0; s < plan->n_steps && code; s++) {
+        if (!is_device(plan->steps[s])) {
+            m->device_only = false;
+            continue;
+        }
+        tpb_code **of_step = KAENA_NEW_N(&m->arena, tpb_code *, m->n_tpbs);
+        kisa_program *slice = KAENA_NEW_N(&m->arena, kisa_program, m->n_tpbs);
+        if (!of_step || !slice)
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
+        for (uint32_t t = 0; t < m->n_tpbs; t++) {
+            slice[t] = neff_program_at(m->neff, t, plan->steps[s]->device->entries[t]);
+            KAENA_TRY(tpb_predecode(&m->arena, &slice[t], true, &of_step[t], err));
+        }
+        code[s] = of_step;
+    }
+    return code ? KAENA_OK : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
+}
+
+/* Every MATMUL of the TPB went into a fused operation: its PSUM is never touched. */
+static bool leaves_psum_alone(const dev_model *m, uint32_t tpb)
+{
+    const Kaena__V1__NeffPlan *plan = neff_meta(m->neff)->plan;
+    for (size_t s = 0; s < plan->n_steps; s++) {
+        if (!m->code[s])
+            continue;
+        tpb_code_stats stats = tpb_code_stats_of(m->code[s][tpb]);
+        if (stats.matmuls_fused != stats.matmuls)
+            return false;
+    }
+    return true;
+}
+
+static kaena_status allocate_tpbs(dev_model *m, kaena_err *err)
+{
+    m->sb_bytes = neff_meta(m->neff)->sb_bytes;
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        m->sb[t] = dev_pages(m->sb_bytes, true);
+        m->psum[t] = dev_pages(KISA_PSUM_BYTES, !leaves_psum_alone(m, t));
+        if (!m->sb[t] || !m->psum[t])
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for the TPBs");
+    }
+    return KAENA_OK;
+}
+
+/* --- Contexts
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
+{
+    const Kaena__V1__NeffPlan *plan = neff_meta(m->neff)->plan;
+    uint64_t weights_bytes;
+    const uint8_t *weights = neff_weights(m->neff, &weights_bytes);
+    uint8_t **io = c->io;
+    for (size_t s = 0; s < plan->n_steps; s++) {
+        if (!m->code[s])
+            continue;
+        tpb_bind *bind = c->bind + s * m->n_tpbs;
+        for (uint32_t t = 0; t < m->n_tpbs; t++)
+            bind[t] = (tpb_bind){.sb = m->sb[t],
+                                 .psum = m->psum[t],
+                                 .weights = weights,
+                                 .scratch = c->scratch,
+                                 .io = io,
+                                 .ker = m->sys->ker,
+                                 .error = &c->bad_index};
+        io += plan->steps[s]->device->n_io;
+        KAENA_TRY(
+            tpb_run_create((const tpb_code *const *)m->code[s], bind, m->n_tpbs, &c->run[s], err));
+        tpb_run_on_work(c->run[s], dev_wake, m->sys);
+    }
+    return KAENA_OK;
+}
+
+static kaena_status make_context(dev_model *m, dev_context *c, kaena_err *err)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
+    size_t n_io = 0, n_steps = meta->plan->n_steps;
+    for (size_t s = 0; s < n_steps; s++)
+        n_io += m->code[s] ? meta->plan->steps[s]->device->n_io : 0;
+    c->model = m;
+    kaena_arena_init(&c->arena, meta->host_quota_bytes ? meta->host_quota_bytes : 1);
+    c->scratch = dev_pages(meta->scratch_bytes, true);
+    c->values = dev_pages(m->values_bytes, true);
+    c->value = KAENA_NEW_N(&m->arena, kop_tensor, meta->n_values);
+    c->io = KAENA_NEW_N(&m->arena, uint8_t *, n_io);
+    c->bind = KAENA_NEW_N(&m->arena, tpb_bind, n_steps * m->n_tpbs);
+    c->turn = KAENA_NEW_N(&m->arena, tpb_turn, m->n_tpbs);
+    c->run = KAENA_NEW_N(&m->arena, tpb_run *, n_steps);
+    if (!c->scratch || !c->values || !c->value || !c->io || !c->bind || !c->turn || !c->run)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for a context");
+    KAENA_TRY(make_runs(m, c, err));
+    c->is_free = true;
+    c->next = m->free;
+    m->free = c;
+    return KAENA_OK;
+}
+
+static kaena_status build(dev_model *m, kaena_err *err)
+{
+    KAENA_TRY(predecode(m, err));
+    KAENA_TRY(allocate_tpbs(m, err));
+    m->context = KAENA_NEW_N(&m->arena, dev_context, m->n_contexts);
+    if (!m->context)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for contexts");
+    for (uint32_t i = 0; i < m->n_contexts; i++)
+        KAENA_TRY(make_context(m, &m->context[i], err));
+    /* The pages of the weights, so that the first inference does not fault on each. Where the file
+     * is gone meanwhile this fails, and so will the inference. */
+    uint64_t bytes;
+    const uint8_t *weights = neff_weights(m->neff, &bytes);
+    if (weights)
+        (void)madvise((void *)(uintptr_t)weights, bytes, MADV_POPULATE_READ);
+    return KAENA_OK;
+}
+
+/* --- Life
+ * ------------------------------------------------------------------------------------------------------------------
+ */
+
+/* Of whole and half-built models alike. */
+static dev_model *destroy(dev_model *m)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
+    for (uint32_t i = 0; m->context && i < m->n_contexts; i++) {
+        dev_context *c = &m->context[i];
+        for (size_t s = 0; c->run && s < meta->plan->n_steps; s++)
+            c->run[s] = tpb_run_destroy(c->run[s]);
+        dev_pages_free(c->scratch, meta->scratch_bytes);
+        dev_pages_free(c->values, m->values_bytes);
+        kaena_arena_fini(&c->arena);
+    }
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        dev_pages_free(m->sb[t], m->sb_bytes);
+        dev_pages_free(m->psum[t], KISA_PSUM_BYTES);
+    }
+    (void)pthread_cond_destroy(&m->quiet);
+    kaena_arena_fini(&m->arena);
+    m->neff = neff_unref(m->neff);
+    free(m->name);
+    free(m);
+    return NULL;
+}
+
+kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, dev_model **out,
+                            kaena_err *err)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(neff);
+    dev_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model '%s': no memory", name);
+    m->sys = sys;
+    m->neff = neff_ref(neff);
+    m->n_tpbs = meta->num_tpbs;
+    m->n_contexts = meta->contexts;
+    m->name = strdup(name);
+    (void)pthread_cond_init(&m->quiet, NULL);
+    kaena_arena_init(&m->arena, SIZE_MAX / 2);
+    if (!m->name || !lay_out_values(m)) {
+        m = destroy(m);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model '%s': no memory", name);
+    }
+    place_need need;
+    sum_up(m, &need);
+    (void)pthread_mutex_lock(&sys->lock);
+    kaena_status status = reserve(sys, m, &need, err);
+    (void)pthread_mutex_unlock(&sys->lock);
+    if (status == KAENA_OK) {
+        status = build(m, err);
+        if (status == KAENA_OK) {
+            *out = m;
+            return KAENA_OK;
+        }
+        give_back(m);
+        status = kaena_err_wrap(err, status, "model '%s'", name);
+    }
+    m = destroy(m);
+    return status;
+}
+
+static bool is_quiet(const dev_model *m)
+{
+    for (uint32_t i = 0; i < m->n_contexts; i++)
+        if (!m->context[i].is_free || m->context[i].helpers)
+            return false;
+    return true;
+}
+
+dev_model *dev_model_unload(dev_model *m)
+{
+    if (!m)
+        return NULL;
+    /* Requests have been answered, but threads that helped may still be on their way out. */
+    (void)pthread_mutex_lock(&m->sys->lock);
+    while (!is_quiet(m))
+        (void)pthread_cond_wait(&m->quiet, &m->sys->lock);
+    (void)pthread_mutex_unlock(&m->sys->lock);
+    give_back(m);
+    return destroy(m);
+}
+
+const neff_file *dev_model_neff(const dev_model *m)
+{
+    return m->neff;
+}
+
+uint32_t dev_model_contexts(const dev_model *m)
+{
+    return m->n_contexts;
+}
+
+uint64_t dev_model_dram_bytes(const dev_model *m)
+{
+    return m->dram_bytes;
+}
+
+const dev_place *dev_model_places(const dev_model *m, uint32_t *n)
+{
+    *n = m->n_tpbs;
+    return m->place.tpb;
+}
+
+bool dev_model_idle(const dev_model *m)
+{
+    dev_system *sys = m->sys;
+    bool idle = true;
+    (void)pthread_mutex_lock(&sys->lock);
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        const dev_tpb *tpb =
+            &sys->tpb[m->place.tpb[t].chip * DEV_TPBS_PER_CHIP + m->place.tpb[t].tpb];
+        idle = idle && atomic_load_explicit(&tpb->now, memory_order_relaxed) == tpb->next;
+    }
+    (void)pthread_mutex_unlock(&sys->lock);
+    return idle;
+}
+
+bool dev_model_device_only(const dev_model *m)
+{
+    return m->device_only;
+}

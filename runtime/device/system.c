@@ -1,0 +1,298 @@
+/* Threads: workers take contexts whose plan wants a thread, and help running device steps in turn.
+ * A worker that finds nothing spins for a moment, then sleeps until somebody has work: an idle
+ * system does not wake up. */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "dev_internal.h"
+
+#define SPIN_NS 15000 /* about what falling asleep and waking up costs */
+
+uint64_t dev_now_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void futex_wake(_Atomic uint32_t *word, int n)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+void dev_wake(void *system)
+{
+    dev_system *sys = system;
+    /* Pairs with the fence of sleep_until_work: either we see the sleeper or he sees the work. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&sys->sleepers, memory_order_relaxed) == 0)
+        return;
+    atomic_fetch_add_explicit(&sys->alarm, 1, memory_order_release);
+    futex_wake(&sys->alarm, 1);
+}
+
+void dev_waiter_signal(dev_waiter *waiter)
+{
+    /* After the store the waiter may be gone; waking its address then wakes nobody. */
+    atomic_store_explicit(&waiter->done, 1, memory_order_release);
+    futex_wake(&waiter->done, INT_MAX);
+}
+
+static void push_ready(dev_system *sys, dev_context *c)
+{
+    c->next = NULL;
+    if (sys->ready_last)
+        sys->ready_last->next = c;
+    else
+        sys->ready_first = c;
+    sys->ready_last = c;
+}
+
+void dev_make_ready(dev_context *c)
+{
+    dev_system *sys = c->model->sys;
+    (void)pthread_mutex_lock(&sys->lock);
+    push_ready(sys, c);
+    (void)pthread_mutex_unlock(&sys->lock);
+    dev_wake(sys);
+}
+
+/* --- Helping
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+/* Takes the context off the list of running steps; with the lock held. */
+static void deactivate(dev_system *sys, dev_context *c)
+{
+    for (uint32_t i = 0; i < sys->n_active; i++)
+        if (sys->active[i] == c) {
+            sys->active[i] = sys->active[--sys->n_active];
+            break;
+        }
+    c->on_device = false;
+}
+
+/* Helps the running step of |c| once; called and left with the lock held, which is dropped in
+ * between. True: this thread has found the step done and the context is its own now. */
+static bool help_once(dev_system *sys, dev_context *c, tpb_help *did)
+{
+    uint64_t round = c->round;
+    tpb_run *run = c->run[c->step];
+    c->helpers++;
+    (void)pthread_mutex_unlock(&sys->lock);
+    *did = tpb_run_help(run);
+    (void)pthread_mutex_lock(&sys->lock);
+    if (--c->helpers == 0)
+        (void)pthread_cond_broadcast(&c->model->quiet);
+    if (*did != TPB_DONE || !c->on_device || c->round != round)
+        return false;
+    deactivate(sys, c);
+    return true;
+}
+
+/* One piece of work, whatever there is; called and left with the lock held. */
+static bool work_once(dev_system *sys)
+{
+    dev_context *c = sys->ready_first;
+    if (c) {
+        sys->ready_first = c->next;
+        if (!sys->ready_first)
+            sys->ready_last = NULL;
+        (void)pthread_mutex_unlock(&sys->lock);
+        dev_advance(c);
+        (void)pthread_mutex_lock(&sys->lock);
+        return true;
+    }
+    /* Running steps in turn: each gets its share, however long the others are. */
+    for (uint32_t tried = 0, n = sys->n_active; tried < n && sys->n_active; tried++) {
+        tpb_help did;
+        c = sys->active[sys->cursor++ % sys->n_active];
+        if (help_once(sys, c, &did)) {
+            (void)pthread_mutex_unlock(&sys->lock);
+            dev_step_done(c);
+            (void)pthread_mutex_lock(&sys->lock);
+            return true;
+        }
+        if (did != TPB_IDLE)
+            return true;
+    }
+    return false;
+}
+
+static bool work_unlocked(dev_system *sys)
+{
+    (void)pthread_mutex_lock(&sys->lock);
+    bool worked = work_once(sys);
+    (void)pthread_mutex_unlock(&sys->lock);
+    return worked;
+}
+
+/* Looks for work for a while, only where something runs. */
+static bool spin(dev_system *sys)
+{
+    uint64_t end = 0;
+    do {
+        (void)pthread_mutex_lock(&sys->lock);
+        bool worked = work_once(sys), running = sys->n_active != 0;
+        (void)pthread_mutex_unlock(&sys->lock);
+        if (worked)
+            return true;
+        if (!running)
+            return false;
+        for (int i = 0; i < 32; i++)
+            __builtin_ia32_pause();
+        if (!end)
+            end = dev_now_ns() + SPIN_NS;
+    } while (dev_now_ns() < end);
+    return false;
+}
+
+static void sleep_until_work(dev_system *sys)
+{
+    uint32_t alarm = atomic_load_explicit(&sys->alarm, memory_order_acquire);
+    atomic_fetch_add_explicit(&sys->sleepers, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    /* Whoever published before seeing this sleeper is seen now. */
+    bool worked = work_unlocked(sys);
+    (void)pthread_mutex_lock(&sys->lock);
+    bool stop = sys->stop;
+    (void)pthread_mutex_unlock(&sys->lock);
+    if (!worked && !stop)
+        futex_wait(&sys->alarm, alarm);
+    atomic_fetch_sub_explicit(&sys->sleepers, 1, memory_order_relaxed);
+    /* Where there is work for one there may be some for two. */
+    if (work_unlocked(sys))
+        dev_wake(sys);
+}
+
+static void *worker(void *arg)
+{
+    dev_system *sys = arg;
+    for (;;) {
+        (void)pthread_mutex_lock(&sys->lock);
+        while (work_once(sys))
+            ;
+        bool stop = sys->stop;
+        (void)pthread_mutex_unlock(&sys->lock);
+        if (stop)
+            return NULL;
+        if (!spin(sys))
+            sleep_until_work(sys);
+    }
+}
+
+void dev_work_until(dev_context *c, dev_waiter *waiter)
+{
+    dev_system *sys = c->model->sys;
+    uint64_t idle_since = 0;
+    while (!atomic_load_explicit(&waiter->done, memory_order_acquire)) {
+        tpb_help did = TPB_IDLE;
+        (void)pthread_mutex_lock(&sys->lock);
+        bool mine = c->on_device && c->waiter == waiter && help_once(sys, c, &did);
+        (void)pthread_mutex_unlock(&sys->lock);
+        if (mine)
+            dev_step_done(c);
+        if (mine || did != TPB_IDLE) {
+            idle_since = 0;
+            continue;
+        }
+        /* Others have all there is to do, or hold the TPBs. */
+        uint64_t now = dev_now_ns();
+        idle_since = idle_since ? idle_since : now;
+        if (now - idle_since < SPIN_NS) {
+            __builtin_ia32_pause();
+            continue;
+        }
+        dev_wake(sys);
+        futex_wait(&waiter->done, 0);
+    }
+}
+
+/* --- Life
+ * ------------------------------------------------------------------------------------------------------------------
+ */
+
+static void join_all(dev_system *sys, uint32_t n)
+{
+    (void)pthread_mutex_lock(&sys->lock);
+    sys->stop = true;
+    (void)pthread_mutex_unlock(&sys->lock);
+    atomic_fetch_add_explicit(&sys->alarm, 1, memory_order_release);
+    futex_wake(&sys->alarm, INT_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        (void)pthread_join(sys->threads[i], NULL);
+}
+
+static void release(dev_system *sys)
+{
+    (void)pthread_mutex_destroy(&sys->lock);
+    free(sys->threads);
+    free(sys->active);
+    free(sys);
+}
+
+kaena_status dev_system_create(const dev_config *config, dev_system **out, kaena_err *err)
+{
+    if (config->n_chips < 1 || config->n_chips > DEV_MAX_CHIPS)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "%u chips, not 1 to %d", config->n_chips,
+                          DEV_MAX_CHIPS);
+    if (config->threads < 1)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "a system needs at least one thread");
+    ker_level level;
+    if (!ker_level_detect(&level))
+        return KAENA_FAIL(err, INVALID_ARGUMENT,
+                          "KRT_CPU is '%s', not avx512_bf16, avx512, avx2 or scalar",
+                          getenv("KRT_CPU"));
+    dev_system *sys = calloc(1, sizeof *sys);
+    if (sys)
+        sys->threads = calloc(config->threads, sizeof *sys->threads);
+    if (!sys || !sys->threads) {
+        free(sys);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for a system");
+    }
+    sys->config = *config;
+    sys->ker = ker_table_of(level);
+    for (uint32_t i = 0; i < config->n_chips; i++)
+        sys->chips[i].dram = config->dram_bytes ? config->dram_bytes : DEV_DRAM_BYTES;
+    (void)pthread_mutex_init(&sys->lock, NULL);
+    for (uint32_t i = 0; i < config->threads; i++) {
+        int e = pthread_create(&sys->threads[i], NULL, worker, sys);
+        if (e) {
+            join_all(sys, i);
+            release(sys);
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "worker %u: %s", i, strerror(e));
+        }
+    }
+    *out = sys;
+    return KAENA_OK;
+}
+
+dev_system *dev_system_destroy(dev_system *sys)
+{
+    if (sys) {
+        join_all(sys, sys->config.threads);
+        release(sys);
+    }
+    return NULL;
+}
+
+dev_chip_info dev_chip_info_of(dev_system *sys, uint32_t chip)
+{
+    (void)pthread_mutex_lock(&sys->lock);
+    dev_chip_info info = {.dram_bytes = sys->chips[chip].dram, .dram_used = sys->chips[chip].used};
+    for (const dev_model *m = sys->models; m; m = m->next)
+        info.models += chip >= m->place.first && chip < m->place.first + m->place.n_chips;
+    (void)pthread_mutex_unlock(&sys->lock);
+    return info;
+}

@@ -1,0 +1,476 @@
+#include "devcases.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "dev.h"
+#include "kneff.h"
+
+#define MUST(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                  \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+#define WIDTH 64
+static const int64_t dims[] = {1, WIDTH};
+
+/* --- Helpers
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+/* A request whose end can be waited for. */
+typedef struct job {
+    dev_request request;
+    const void *in[2];
+    void *out[2];
+    float x[WIDTH], y[WIDTH];
+    kaena_status status;
+    kaena_err err;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done;
+} job;
+
+static void job_done(dev_request *r, kaena_status status, const kaena_err *err)
+{
+    job *j = r->user;
+    (void)pthread_mutex_lock(&j->lock);
+    j->status = status;
+    if (err)
+        j->err = *err;
+    j->done = true;
+    (void)pthread_cond_signal(&j->cond);
+    (void)pthread_mutex_unlock(&j->lock);
+}
+
+static void job_init(job *j, float start)
+{
+    memset(j, 0, sizeof *j);
+    (void)pthread_mutex_init(&j->lock, NULL);
+    (void)pthread_cond_init(&j->cond, NULL);
+    for (int i = 0; i < WIDTH; i++)
+        j->x[i] = start + (float)i;
+    j->in[0] = j->x;
+    j->out[0] = j->y;
+    j->request = (dev_request){.in = j->in, .out = j->out, .done = job_done, .user = j};
+}
+
+static kaena_status job_wait(job *j)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    while (!j->done)
+        (void)pthread_cond_wait(&j->cond, &j->lock);
+    (void)pthread_mutex_unlock(&j->lock);
+    MUST(j->request.finished_ns >= j->request.started_ns && j->request.started_ns);
+    return j->status;
+}
+
+static void submit(dev_model *m, job *j)
+{
+    while (!dev_submit(m, &j->request))
+        (void)usleep(100);
+}
+
+static dev_system *make_system(uint32_t chips, uint32_t threads)
+{
+    dev_config config = {.n_chips = chips, .threads = threads};
+    dev_system *sys;
+    kaena_err err;
+    if (dev_system_create(&config, &sys, &err) != KAENA_OK) {
+        (void)fprintf(stderr, "%s\n", err.what);
+        abort();
+    }
+    return sys;
+}
+
+static dev_model *load(dev_system *sys, kneff *k, const char *name)
+{
+    neff_file *f = kneff_open(k);
+    dev_model *m;
+    kaena_err err;
+    if (dev_model_load(sys, name, f, &m, &err) != KAENA_OK) {
+        (void)fprintf(stderr, "%s\n", err.what);
+        abort();
+    }
+    (void)neff_unref(f);
+    kneff_fini(k);
+    return m;
+}
+
+#define F32(at) at ":f32[1,1,1,64]<0,0,0,4>"
+
+/* y = x + weights (weights[i] = i), on one TPB. */
+static void adder(kneff *k, uint32_t contexts)
+{
+    static const char *const text[] = {"TT op=ADD a=" F32("IO0+0") " b=" F32(
+        "WEIGHTS+0") " dst=" F32("SB+0") "\nCOPY src=" F32("SB+0") " dst=" F32("IO1+0") "\nHALT\n"};
+    static float weights[WIDTH];
+    for (int i = 0; i < WIDTH; i++)
+        weights[i] = (float)i;
+    kneff_init(k, 1, text);
+    uint32_t x = kneff_value(k, "x", KAENA_F32, 2, dims),
+             y = kneff_value(k, "y", KAENA_F32, 2, dims);
+    kneff_input(k, x);
+    kneff_output(k, y);
+    kneff_device(k, 0, 2, (uint32_t[]){x, y}, 2);
+    kneff_weights(k, weights, sizeof weights);
+    k->meta.contexts = contexts;
+    k->meta.sb_bytes = 4096;
+}
+
+static void check_added(const job *j, float start)
+{
+    for (int i = 0; i < WIDTH; i++)
+        MUST(j->y[i] == start + 2 * (float)i);
+}
+
+/* A pipeline of four TPBs: each adds 1 in its SB and hands on through SCRATCH; SB of a stage is
+ * used by every inference, so a stage that began the next one early would spoil the last. */
+static void pipeline(kneff *k)
+{
+    static char text[4][600];
+    static const char *programs[4];
+    for (int t = 0; t < 4; t++) {
+        char from[32], to[32];
+        (void)snprintf(from, sizeof from, t ? "SCRATCH+%d" : "IO0+%d", t ? (t - 1) * 256 : 0);
+        (void)snprintf(to, sizeof to, t < 3 ? "SCRATCH+%d" : "IO1+%d", t < 3 ? t * 256 : 0);
+        int n = 0;
+        if (t)
+            n = snprintf(text[t], sizeof text[t], "WAIT sem=0 value=1\n");
+        n += snprintf(
+            text[t] + n, sizeof text[t] - (size_t)n,
+            "COPY src=%s:f32[1,1,1,64]<0,0,0,4> dst=" F32(
+                "SB+0") "\n"
+                        "LOOP count=50\n"
+                        "TT op=ADD a=" F32("SB+0") " b=" F32("WEIGHTS+0") " dst=" F32(
+                            "SB+0") "\n"
+                                    "END\n"
+                                    "COPY src=" F32("SB+0") " dst=%s:f32[1,1,1,64]<0,0,0,4>\n",
+            from, to);
+        if (t < 3)
+            n += snprintf(text[t] + n, sizeof text[t] - (size_t)n,
+                          "SIGNAL mask=0x%x sem=0 amount=1\n", 2u << t);
+        (void)snprintf(text[t] + n, sizeof text[t] - (size_t)n, "HALT\n");
+        programs[t] = text[t];
+    }
+    static float ones[WIDTH];
+    for (int i = 0; i < WIDTH; i++)
+        ones[i] = 1;
+    kneff_init(k, 4, programs);
+    uint32_t x = kneff_value(k, "x", KAENA_F32, 2, dims),
+             y = kneff_value(k, "y", KAENA_F32, 2, dims);
+    kneff_input(k, x);
+    kneff_output(k, y);
+    kneff_device(k, 0, 2, (uint32_t[]){x, y}, 2);
+    kneff_weights(k, ones, sizeof ones);
+    k->meta.contexts = 4;
+    k->meta.scratch_bytes = 1024;
+    k->meta.sb_bytes = 4096;
+    k->meta.optimize = "throughput";
+}
+
+/* --- Cases
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+void dev_case_one_inference(void)
+{
+    dev_system *sys = make_system(1, 2);
+    kneff k;
+    adder(&k, 1);
+    dev_model *m = load(sys, &k, "adder");
+    MUST(dev_model_device_only(m) && dev_model_contexts(m) == 1 && dev_model_idle(m));
+    uint32_t n;
+    MUST(dev_model_places(m, &n)->chip == 0 && n == 1);
+    for (int i = 0; i < 20; i++) {
+        job a, b;
+        job_init(&a, 100);
+        submit(m, &a);
+        MUST(job_wait(&a) == KAENA_OK);
+        check_added(&a, 100);
+        job_init(&b, 7);
+        MUST(dev_run(m, &b.request));
+        MUST(b.done && b.status == KAENA_OK);
+        check_added(&b, 7);
+    }
+    MUST(dev_model_idle(m));
+    /* An output nobody wants. */
+    job c;
+    job_init(&c, 1);
+    c.out[0] = NULL;
+    MUST(dev_run(m, &c.request) && c.status == KAENA_OK);
+    m = dev_model_unload(m);
+    sys = dev_system_destroy(sys);
+}
+
+void dev_case_contexts_are_the_backpressure(void)
+{
+    dev_system *sys = make_system(1, 1);
+    kneff k;
+    pipeline(&k);
+    dev_model *m = load(sys, &k, "pipeline");
+    enum { JOBS = 200 };
+    static job jobs[JOBS];
+    for (int i = 0; i < JOBS; i++) {
+        job_init(&jobs[i], (float)i);
+        submit(m, &jobs[i]);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        MUST(job_wait(&jobs[i]) == KAENA_OK);
+        for (int e = 0; e < WIDTH; e++)
+            MUST(jobs[i].y[e] == (float)i + (float)e + 200);
+    }
+    m = dev_model_unload(m);
+    sys = dev_system_destroy(sys);
+}
+
+typedef struct client {
+    dev_model *model;
+    float start, added;
+    int n;
+} client;
+
+static void *client_main(void *arg)
+{
+    const client *c = arg;
+    for (int i = 0; i < c->n; i++) {
+        job j;
+        job_init(&j, c->start + (float)i);
+        if (i % 3 == 0) {
+            while (!dev_run(c->model, &j.request))
+                (void)usleep(20);
+        } else {
+            submit(c->model, &j);
+        }
+        MUST(job_wait(&j) == KAENA_OK);
+        for (int e = 0; e < WIDTH; e++)
+            MUST(j.y[e] == c->start + (float)i + (float)e + (c->added > 0 ? c->added : (float)e));
+    }
+    return NULL;
+}
+
+/* Models that share TPBs, clients that share models. */
+static void many_clients(uint32_t threads)
+{
+    dev_system *sys = make_system(1, threads);
+    kneff k;
+    pipeline(&k);
+    dev_model *pipe = load(sys, &k, "pipeline");
+    adder(&k, 2);
+    dev_model *add = load(sys, &k, "adder");
+    pipeline(&k);
+    dev_model *second = load(sys, &k, "second");
+    dev_model *of[] = {pipe, add, second};
+    enum { CLIENTS = 6 };
+    pthread_t thread[CLIENTS];
+    client c[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        c[i] = (client){
+            .model = of[i % 3], .start = (float)(1000 * i), .added = i % 3 == 1 ? 0 : 200, .n = 60};
+        MUST(pthread_create(&thread[i], NULL, client_main, &c[i]) == 0);
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        MUST(pthread_join(thread[i], NULL) == 0);
+    for (int i = 0; i < 3; i++)
+        (void)dev_model_unload(of[i]);
+    dev_chip_info info = dev_chip_info_of(sys, 0);
+    MUST(info.dram_used == 0 && info.models == 0);
+    sys = dev_system_destroy(sys);
+}
+
+void dev_case_many_clients_one_worker(void)
+{
+    many_clients(1);
+}
+
+void dev_case_many_clients_three_workers(void)
+{
+    many_clients(3);
+}
+
+/* x -(device + i)-> a -(host: Relu, Shape)-> b, s -(device: + i)-> y; s is an output too. */
+void dev_case_host_steps_between_device_steps(void)
+{
+    static const char *const text[] = {
+        "TT op=ADD a=" F32("IO0+0") " b=" F32("WEIGHTS+0") " dst=" F32("IO1+0") "\nHALT\n"};
+    static float weights[WIDTH];
+    static const int64_t two[] = {2};
+    for (int i = 0; i < WIDTH; i++)
+        weights[i] = (float)i;
+    kneff k;
+    kneff_init(&k, 1, text);
+    uint32_t x = kneff_value(&k, "x", KAENA_F32, 2, dims);
+    uint32_t a = kneff_value(&k, "a", KAENA_F32, 2, dims);
+    uint32_t b = kneff_value(&k, "b", KAENA_F32, 2, dims);
+    uint32_t y = kneff_value(&k, "y", KAENA_F32, 2, dims);
+    uint32_t s = kneff_value(&k, "s", KAENA_I64, 1, two);
+    uint32_t d = kneff_value(&k, "d", KAENA_I64, 2, (int64_t[]){2, -1});
+    k.values[d]->dynamic = 1;
+    kneff_input(&k, x);
+    kneff_output(&k, y);
+    kneff_output(&k, s);
+    kneff_output(&k, d);
+    kneff_device(&k, 0, 2, (uint32_t[]){x, a}, 2);
+    kneff_host(
+        &k,
+        "graph \"h\" { input %a: float32[1,64] %b: float32[1,64] = Relu(%a) "
+        "%s: int64[2] = Shape(%a) %d: int64[2,?] = NonZero(%b) output %b output %s output %d }",
+        1, &a, 3, (uint32_t[]){b, s, d});
+    kneff_device(&k, 0, 2, (uint32_t[]){b, y}, 2);
+    kneff_weights(&k, weights, sizeof weights);
+    dev_system *sys = make_system(1, 2);
+    dev_model *m = load(sys, &k, "mixed");
+    MUST(!dev_model_device_only(m));
+    for (int round = 0; round < 20; round++) {
+        job j;
+        int64_t shape[2] = {0};
+        kop_tensor made[3];
+        void *out[3];
+        job_init(&j, -20);
+        out[0] = j.y;
+        out[1] = shape;
+        out[2] = NULL;
+        j.request.out = out;
+        j.request.out_tensor = made;
+        if (round % 2)
+            submit(m, &j);
+        else
+            MUST(dev_run(m, &j.request));
+        MUST(job_wait(&j) == KAENA_OK);
+        for (int i = 0; i < WIDTH; i++) {
+            float v = -20 + 2 * (float)i;
+            MUST(j.y[i] == (v > 0 ? v : 0) + (float)i);
+        }
+        MUST(shape[0] == 1 && shape[1] == WIDTH);
+        MUST(made[0].data == j.y && made[2].shape.dim[1] == WIDTH - 11);
+    }
+    /* A request that is given up. */
+    atomic_bool stop = true;
+    job j;
+    job_init(&j, 0);
+    void *out[3] = {j.y, NULL, NULL};
+    j.request.out = out;
+    j.request.stop = &stop;
+    submit(m, &j);
+    MUST(job_wait(&j) == KAENA_CANCELLED);
+    m = dev_model_unload(m);
+    sys = dev_system_destroy(sys);
+}
+
+void dev_case_a_bad_index_fails_its_request_only(void)
+{
+    static const char *const text[] = {
+        "GATHER table=WEIGHTS+0:f32[1,4,1,16]<0,64,0,4> index=IO0+0:i32[1,1,1,4]<0,0,0,4> "
+        "dst=IO1+0:f32[1,4,1,16]<0,64,0,4> bound=4\nHALT\n"};
+    static float weights[WIDTH];
+    static const int64_t four[] = {4};
+    for (int i = 0; i < WIDTH; i++)
+        weights[i] = (float)i;
+    kneff k;
+    kneff_init(&k, 1, text);
+    uint32_t x = kneff_value(&k, "x", KAENA_I32, 1, four);
+    uint32_t y = kneff_value(&k, "y", KAENA_F32, 2, dims);
+    kneff_input(&k, x);
+    kneff_output(&k, y);
+    kneff_device(&k, 0, 2, (uint32_t[]){x, y}, 2);
+    kneff_weights(&k, weights, sizeof weights);
+    dev_system *sys = make_system(1, 2);
+    dev_model *m = load(sys, &k, "gather");
+    int32_t index[4] = {3, 2, 1, -4};
+    for (int round = 0; round < 6; round++) {
+        job j;
+        job_init(&j, 0);
+        j.in[0] = index;
+        index[1] = round % 2 ? 4 : 2;
+        submit(m, &j);
+        MUST(job_wait(&j) == (round % 2 ? KAENA_OUT_OF_RANGE : KAENA_OK));
+        MUST(!(round % 2) || strstr(j.err.what, "'gather'"));
+        MUST(j.y[0] == 48 && j.y[63] == 15);
+        MUST(j.y[16] == (round % 2 ? 0 : 32));
+    }
+    m = dev_model_unload(m);
+    sys = dev_system_destroy(sys);
+}
+
+void dev_case_truncated_weights_fail_their_model_only(void)
+{
+    dev_system *sys = make_system(1, 2);
+    kneff k;
+    adder(&k, 1);
+    int fd = kneff_write_fd(&k);
+    dev_model *healthy = load(sys, &k, "healthy"), *hurt;
+    neff_file *f;
+    kaena_err err;
+    MUST(neff_open_fd(fd, "hurt.neff", &f, &err) == KAENA_OK);
+    MUST(dev_model_load(sys, "hurt", f, &hurt, &err) == KAENA_OK);
+    (void)neff_unref(f);
+    MUST(ftruncate(fd, 64) == 0);
+    job j;
+    for (int i = 0; i < 3; i++) {
+        job_init(&j, 0);
+        submit(hurt, &j);
+        MUST(job_wait(&j) == KAENA_DATA_LOSS);
+        job_init(&j, 5);
+        submit(healthy, &j);
+        MUST(job_wait(&j) == KAENA_OK);
+        check_added(&j, 5);
+    }
+    (void)close(fd);
+    (void)dev_model_unload(hurt);
+    (void)dev_model_unload(healthy);
+    sys = dev_system_destroy(sys);
+}
+
+void dev_case_memory_is_accounted(void)
+{
+    dev_config config = {.n_chips = 1, .threads = 1, .dram_bytes = 1 << 20};
+    dev_system *sys;
+    kaena_err err;
+    MUST(dev_system_create(&config, &sys, &err) == KAENA_OK);
+    kneff k;
+    adder(&k, 1);
+    k.meta.scratch_bytes = 600 << 10;
+    neff_file *f = kneff_open(&k);
+    kneff_fini(&k);
+    dev_model *first, *second = NULL;
+    MUST(dev_model_load(sys, "first", f, &first, &err) == KAENA_OK);
+    uint64_t used = dev_chip_info_of(sys, 0).dram_used;
+    MUST(used == dev_model_dram_bytes(first) && used > 600 << 10);
+    MUST(dev_model_load(sys, "second", f, &second, &err) == KAENA_RESOURCE_EXHAUSTED);
+    MUST(second == NULL && err.needed == used && err.available == (1 << 20) - used);
+    MUST(strstr(err.hint, "'first'"));
+    MUST(dev_chip_info_of(sys, 0).dram_used == used);
+    first = dev_model_unload(first);
+    MUST(dev_chip_info_of(sys, 0).dram_used == 0);
+    MUST(dev_model_load(sys, "second", f, &second, &err) == KAENA_OK);
+    second = dev_model_unload(second);
+    (void)neff_unref(f);
+    sys = dev_system_destroy(sys);
+}
+
+/* CPU time of the process stands still while nothing runs. */
+void dev_case_an_idle_system_sleeps(void)
+{
+    dev_system *sys = make_system(1, 3);
+    kneff k;
+    adder(&k, 1);
+    dev_model *m = load(sys, &k, "adder");
+    job j;
+    job_init(&j, 0);
+    submit(m, &j);
+    MUST(job_wait(&j) == KAENA_OK);
+    (void)usleep(20000);
+    clock_t before = clock();
+    (void)usleep(300000);
+    MUST(clock() - before < CLOCKS_PER_SEC / 50);
+    m = dev_model_unload(m);
+    sys = dev_system_destroy(sys);
+}

@@ -1,0 +1,21 @@
+/* Cases of runtime/device that start threads: run by Criterion (test_device.c) and, as Criterion
+ * does not work under ThreadSanitizer, by a plain program (tests/tsan). They abort on failure. */
+#ifndef DEVCASES_H
+#define DEVCASES_H
+
+#define DEV_CASES(CASE)                                                                            \
+    CASE(one_inference)                                                                            \
+    CASE(contexts_are_the_backpressure)                                                            \
+    CASE(many_clients_one_worker)                                                                  \
+    CASE(many_clients_three_workers)                                                               \
+    CASE(host_steps_between_device_steps)                                                          \
+    CASE(a_bad_index_fails_its_request_only)                                                       \
+    CASE(truncated_weights_fail_their_model_only)                                                  \
+    CASE(memory_is_accounted)                                                                      \
+    CASE(an_idle_system_sleeps)
+
+#define CASE(name) void dev_case_##name(void);
+DEV_CASES(CASE)
+#undef CASE
+
+#endif
