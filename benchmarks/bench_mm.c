@@ -243,7 +243,7 @@ static double measure(const program *p, const tpb_bind *bind, uint32_t threads, 
         fprintf(stderr, "bench_mm: %s\n", err.what);
         exit(1);
     }
-    team t = {0};
+    team t = {.run = NULL};
     pthread_t thread[8];
     atomic_store(&t.run, run);
     for (uint32_t i = 1; i < threads; i++)
