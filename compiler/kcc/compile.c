@@ -121,14 +121,21 @@ static kaena_status stage_write(kcc_compilation *c, kaena_err *err)
     for (uint32_t i = 0; i < c->plan.n_steps; i++)
         if (c->host[i])
             graphs[n_graphs++] = c->host[i];
+    kaena_strbuf debug = {0};
+    if (c->opt.debug)
+        kcc_debug_text(c, &debug);
     const neff_content content = {.meta = c->meta,
                                   .programs = c->program,
                                   .graphs = graphs,
                                   .n_graphs = n_graphs,
                                   .weights = weights,
                                   .n_pieces = n_pieces,
-                                  .weights_bytes = bytes};
-    return neff_write(c->output, &content, err);
+                                  .weights_bytes = bytes,
+                                  .debug = debug.data,
+                                  .debug_bytes = debug.size};
+    kaena_status status = neff_write(c->output, &content, err);
+    kaena_strbuf_fini(&debug);
+    return status;
 }
 
 /* A stage: what it does, and what holds of the compilation when it has run. */

@@ -18,6 +18,7 @@ typedef struct kcc_compilation {
     /* What is asked for. */
     const char *model, *output, *io_config; /* io_config may be NULL */
     kcc_options opt;
+    bool verify;            /* run the result beside the reference */
     const char *dump_after; /* a stage's name, or NULL */
     bool keep_all; /* every value becomes an output of the model: verification looks for the layer
                       that parts */
@@ -45,6 +46,9 @@ const char *kcc_stage_name(uint32_t i);
 
 /* meta.c: builds c->program and c->meta from the modules. */
 kaena_status kcc_meta_build(kcc_compilation *c, kaena_err *err) KAENA_CHECKED;
+
+/* debug.c: the DEBUG section, text: which instructions belong to which layer, where tensors lie. */
+void kcc_debug_text(const kcc_compilation *c, kaena_strbuf *out);
 
 /* report.c: what was compiled, for people. */
 void kcc_report(const kcc_compilation *c, kaena_strbuf *out);

@@ -8,6 +8,7 @@
 #include "compile.h"
 #include "file.h"
 #include "neff.h"
+#include "verify.h"
 
 #define EXIT_USAGE 2
 
@@ -57,7 +58,8 @@ enum option_id {
     OPT_DEBUG,
     OPT_OPTIMIZE,
     OPT_CAST,
-    OPT_MUST_COMPILE
+    OPT_MUST_COMPILE,
+    OPT_VERIFY
 };
 
 static const struct option options[] = {
@@ -70,6 +72,7 @@ static const struct option options[] = {
     {"optimize", required_argument, NULL, OPT_OPTIMIZE},
     {"fp32-cast", required_argument, NULL, OPT_CAST},
     {"must-compile", no_argument, NULL, OPT_MUST_COMPILE},
+    {"verify", no_argument, NULL, OPT_VERIFY},
     {NULL, 0, NULL, 0},
 };
 
@@ -133,6 +136,9 @@ static int parse(int argc, char **argv, kcc_compilation *c)
         case OPT_MUST_COMPILE:
             c->opt.must_compile = true;
             break;
+        case OPT_VERIFY:
+            c->verify = true;
+            break;
         case 'd':
             if (!known_stage(optarg))
                 return usage_error("-d '%s' is not a stage", optarg);
@@ -191,6 +197,12 @@ static int run_compile(int argc, char **argv)
         } else {
             kcc_report(&c, &report);
             print(&report);
+            bool agrees = true;
+            if (c.verify && kcc_verify(&c, &report, &agrees, &err) != KAENA_OK)
+                status = fail(&err);
+            else if (!agrees)
+                status = EXIT_FAILURE;
+            print(&report);
         }
     }
     kaena_arena_fini(&arena);
@@ -234,6 +246,7 @@ static const command commands[] = {
      "compile --framework ONNX --model F [--io-config JSON|F] [--num-tpbs 1..64] [--output "
      "F.neff]\n"
      "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
+     "[--verify] "
      "[--debug] [-d STAGE]"},
     {"check", run_check, "check --framework ONNX --model F [--io-config JSON|F]"},
     {"list-operators", run_list, "list-operators --framework ONNX"},

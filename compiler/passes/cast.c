@@ -6,15 +6,16 @@
  * writes.
  *
  * all:    float32 results of device nodes are bfloat16, except model outputs, what host nodes read,
- * and what Softmax and LogSoftmax read (through movers too): float32. Everybody else reads
- * bfloat16, through a Cast where the value is float32 (model inputs, results of the host). matmul:
- * Conv (but depthwise), Gemm and MatMul read bfloat16, all others float32. A result that is read as
+ * and what Softmax and LogSoftmax read (through movers too), and sums that the PE array does not
+ * read: float32. Conv (but depthwise), Gemm and MatMul read bfloat16, through a Cast where the
+ * value is float32 (model inputs, results of the host); the other engines read either. matmul: Conv
+ * (but depthwise), Gemm and MatMul read bfloat16, all others float32. A result that is read as
  * bfloat16 only is stored so. none:   nothing changes.
  *
  * Constant operands that a node reads as data become bfloat16 where it reads bfloat16: weights of
- * Conv, Gemm and MatMul, tables of Gather, parts of a Concat. All other constants keep their type:
- * biases, scales, bounds, and the constant operand of an Add or Mul. Nothing but float32 is
- * touched: a model whose weights are float16 or bfloat16 runs in its own type. */
+ * Conv (but depthwise), Gemm and MatMul, tables of Gather, parts of a Concat. All other constants
+ * keep their type: biases, scales, bounds, and the constant operand of an Add or Mul. Nothing but
+ * float32 is touched: a model whose weights are float16 or bfloat16 runs in its own type. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +35,7 @@ static const struct mover {
 };
 
 typedef enum demand {
-    READS_ANY, /* not float32 data, or a parameter */
+    READS_ANY, /* not float32 data, a parameter, or an engine that takes either type */
     READS_F32,
     READS_BF16,
     READS_LIKE_RESULT, /* a mover */
@@ -58,8 +59,12 @@ static bool is_parameter(const kgr_node *n, uint32_t slot)
 {
     if (kgr_attr_find(n, "kaena.residual") && slot == n->n_in - 1)
         return false;
-    if (kcc_is_pe(n) || kcc_is_depthwise(n))
+    if (kcc_is_pe(n))
         return slot > 1;
+    /* The POOL engine takes the weights of a depthwise convolution as they are: they are few, and
+     * rounding them costs accuracy for nothing. */
+    if (kcc_is_depthwise(n))
+        return slot > 0;
     const kop_row *row = kop_row_of(n->op);
     bool equal_rank = row->max_in > 8 || (row->min_in == 2 && row->max_in == 2); /* Sum, Add */
     return kgr_is_const(n->in[slot]) || (slot > 0 && !equal_rank);
@@ -79,29 +84,44 @@ static demand demand_of(const kgr_node *n, uint32_t slot, kcc_cast mode)
         return READS_F32;
     if (is_parameter(n, slot))
         return READS_ANY;
-    if (mode == KCC_CAST_ALL)
-        return READS_BF16;
     bool residual = kgr_attr_find(n, "kaena.residual") && slot == n->n_in - 1;
-    return kcc_is_pe(n) && !residual ? READS_BF16 : READS_F32;
+    if (kcc_is_pe(n) && !residual)
+        return READS_BF16;
+    return mode == KCC_CAST_ALL ? READS_ANY : READS_F32;
 }
 
-/* How a result of a device node is stored, given its readers' wishes. */
-static kaena_dtype stored_as(const kgr_value *v, wish w, kcc_cast mode)
+/* Which values are sums, or sums that were moved: |sum| [n_values]. */
+static void find_sums(const kgr_graph *g, bool *sum)
 {
-    if (v->is_output || w.f32)
+    for (const kgr_node *n = g->first; n; n = n->next) {
+        const struct mover *m = mover_of(n);
+        bool moved = m && n->n_in > m->first && n->in[m->first] && sum[n->in[m->first]->id];
+        for (uint32_t i = 0; i < n->n_out; i++)
+            sum[n->out[i]->id] = n->op == KOP_Add || kgr_attr_find(n, "kaena.residual") || moved;
+    }
+}
+
+/* How a result of a device node is stored, given its readers' wishes. Sums that the PE array does
+ * not read are the long way that a network of residual blocks carries its state: rounding them
+ * block after block adds up. */
+static kaena_dtype stored_as(const kgr_value *v, wish w, bool sum, kcc_cast mode)
+{
+    if (v->is_output || w.f32 || (sum && !w.bf16))
         return KAENA_F32;
     return mode == KCC_CAST_ALL || w.bf16 ? KAENA_BF16 : KAENA_F32;
 }
 
 /* Types of all results, last nodes first: |type| [n_values], NONE where nothing changes. */
-static void choose_types(const kgr_graph *g, kcc_cast mode, wish *wishes, kaena_dtype *type)
+static void choose_types(const kgr_graph *g, kcc_cast mode, wish *wishes, const bool *sum,
+                         kaena_dtype *type)
 {
     for (const kgr_node *n = g->last; n; n = n->prev) {
         kaena_dtype result = KAENA_F32;
         if (n->device == 1) {
             result = KAENA_BF16;
             for (uint32_t i = 0; i < n->n_out; i++)
-                if (stored_as(n->out[i], wishes[n->out[i]->id], mode) == KAENA_F32)
+                if (stored_as(n->out[i], wishes[n->out[i]->id], sum[n->out[i]->id], mode) ==
+                    KAENA_F32)
                     result = KAENA_F32;
         }
         for (uint32_t i = 0; i < n->n_out; i++) {
@@ -110,7 +130,7 @@ static void choose_types(const kgr_graph *g, kcc_cast mode, wish *wishes, kaena_
                 continue;
             type[v->id] = n->device != 1 ? KAENA_F32
                           : mover_of(n)  ? result
-                                         : stored_as(v, wishes[v->id], mode);
+                                         : stored_as(v, wishes[v->id], sum[v->id], mode);
         }
         for (uint32_t i = 0; i < n->n_in; i++) {
             demand d = demand_of(n, i, mode);
@@ -198,10 +218,11 @@ static bool has_own_type(const kgr_graph *g)
     return false;
 }
 
-static kaena_status cast_graph(caster *c, wish *wishes, kaena_dtype *type)
+static kaena_status cast_graph(caster *c, wish *wishes, bool *sum, kaena_dtype *type)
 {
     kgr_graph *g = c->g;
-    choose_types(g, c->mode, wishes, type);
+    find_sums(g, sum);
+    choose_types(g, c->mode, wishes, sum, type);
     for (uint32_t i = 0; i < c->n_values; i++)
         if (type[i] != KAENA_DTYPE_NONE)
             g->values[i]->t.dtype = type[i];
@@ -223,11 +244,14 @@ kaena_status kcc_pass_cast(kgr_graph *g, const kcc_options *opt, kaena_err *err)
     caster c = {g, opt->cast, calloc(n, sizeof *c.other), g->n_values, err};
     wish *wishes = calloc(n, sizeof *wishes);
     kaena_dtype *type = calloc(n, sizeof *type);
-    kaena_status s = c.other && wishes && type ? cast_graph(&c, wishes, type)
-                                               : KAENA_FAIL(err, RESOURCE_EXHAUSTED,
-                                                            "no memory for %u nodes", g->n_nodes);
+    bool *sum = calloc(n, sizeof *sum);
+    kaena_status s =
+        c.other && wishes && type && sum
+            ? cast_graph(&c, wishes, sum, type)
+            : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %u nodes", g->n_nodes);
     free(c.other);
     free(wishes);
     free(type);
+    free(sum);
     return s;
 }

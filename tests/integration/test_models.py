@@ -29,10 +29,9 @@ DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool"
 
 def tensor_reader(directory):
     """Reads onnx.TensorProto files with classes made from our own schema."""
-    proto = daemon.SOURCE / "proto"
-    subprocess.run(["protoc", "-I", proto, f"--python_out={directory}", "onnx/onnx.proto"], check=True)
+    subprocess.run(["protoc", "-I", daemon.SOURCE / "proto" / "onnx", f"--python_out={directory}", "onnx.proto"], check=True)
     sys.path.insert(0, str(directory))
-    onnx = importlib.import_module("onnx.onnx_pb2")
+    onnx = importlib.import_module("onnx_pb2")
 
     def read(path):
         tensor = onnx.TensorProto()
