@@ -27,7 +27,8 @@ struct krt_model {
     krt_queue queue;
     unsigned holds; /* who uses the image besides what runs: a background check */
     uint64_t inferences, failures;
-    uint64_t run_ns;     /* smoothed execution time, 0 = not known yet */
+    uint64_t run_ns;     /* smoothed time from a free context to outputs, 0 = not known yet */
+    bool resuming;       /* the completion-queue thread has been asked to take from the queue */
     char damage[256];    /* FAILED: what happened */
     krpc_call **waiters; /* Unload calls, answered when it is gone */
     size_t n_waiters;

@@ -135,5 +135,8 @@ void krt_queue_step(krt_queue *q, const krt_event *event, krt_actions *out)
     case KRT_CLOSE:
         close_queue(q, out);
         break;
+    case KRT_RESUME:
+        fill(q, event->now_ns, out);
+        break;
     }
 }

@@ -26,7 +26,7 @@ typedef struct krt_queue {
     krt_item *head, **tail;
     uint32_t n_queued, n_running;
     uint32_t depth;    /* most that may wait, >= 1 */
-    uint32_t contexts; /* most that may run, >= 1 */
+    uint32_t contexts; /* most that may run; the caller may change it between events */
     bool closed;       /* nothing is accepted any more */
 } krt_queue;
 
@@ -35,11 +35,12 @@ typedef enum krt_event_kind {
     KRT_FINISH, /* |item| has run */
     KRT_CANCEL, /* |item|'s caller is gone: it leaves the queue; nothing when it runs or is done */
     KRT_CLOSE,  /* no more arrivals; what waits is aborted, what runs goes on */
+    KRT_RESUME, /* |contexts| has grown */
 } krt_event_kind;
 
 typedef struct krt_event {
     krt_event_kind kind;
-    krt_item *item; /* not for KRT_CLOSE */
+    krt_item *item; /* not for KRT_CLOSE and KRT_RESUME */
     uint64_t now_ns;
 } krt_event;
 

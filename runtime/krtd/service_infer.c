@@ -1,5 +1,10 @@
 /* Runtime.Infer: parse, check, queue, run, answer.
  *
+ * Models that are done in a moment run on the completion-queue thread, one request at a time:
+ * handing over to a worker and back costs more than they do. What arrives while one runs elsewhere
+ * (at first nobody knows how long it takes) waits until that thread comes by. All others run on the
+ * device's workers, as many at a time as the model has contexts.
+ *
  * A request has two owners: whoever will answer it (the queue, then the execution), and the call's
  * on_close. Its bytes stay in the slices they came in until a context is free; then they are
  * copied, once, into a buffer of the model. */
@@ -40,7 +45,8 @@ typedef struct request {
     void **out_ptr;
 } request;
 
-static void start(request *r, bool may_run_here);
+static void start(request *r, bool here);
+static void resume(void *arg);
 
 static request *request_of_item(krt_item *item)
 {
@@ -55,14 +61,20 @@ static void release_bytes(request *r)
     r->more_pieces = NULL;
 }
 
+static void release_buffers(request *r)
+{
+    krt_block_unref(r->in);
+    krt_block_unref(r->out);
+    r->in = r->out = NULL;
+}
+
 static void unref(request *r)
 {
     if (atomic_fetch_sub(&r->refs, 1) != 1)
         return;
     krt_daemon *d = r->m->daemon;
     release_bytes(r);
-    krt_block_unref(r->in);
-    krt_block_unref(r->out);
+    release_buffers(r);
     krt_selection_fini(&r->selection);
     (void)krt_model_unref(r->m);
     free(r);
@@ -156,23 +168,40 @@ static void fail_expired(krt_item *items)
 
 /* ---- running ---- */
 
-/* Feeds the queue and does what it says, but for a refusal, which is the arrival's. With
- * |may_run_here| a start may take this thread. */
+/* Feeds the queue and does what it says, but for a refusal, which is the arrival's. |may_run_here|:
+ * this is the completion-queue thread, and no execution is on its stack. */
 static void step(krt_model *m, const krt_event *event, krt_actions *actions, bool may_run_here)
 {
     (void)pthread_mutex_lock(&m->lock);
+    bool small = m->info.device_only && m->run_ns && m->run_ns <= INLINE_NS;
+    m->queue.contexts = small ? may_run_here : m->info.contexts;
     krt_queue_step(&m->queue, event, actions);
     for (const krt_item *i = actions->expired; i; i = i->next)
         m->failures++;
-    may_run_here = may_run_here && m->run_ns && m->run_ns <= INLINE_NS && !m->queue.n_queued &&
-                   m->queue.n_running == 1;
+    if (m->queue.head && !m->queue.n_running && !m->resuming) {
+        m->resuming = true;
+        krt_model_ref(m);
+        krpc_call_later(request_of_item(m->queue.head)->call, resume, m);
+    }
     krt_model_settle(m);
     (void)pthread_mutex_unlock(&m->lock);
     fail_expired(actions->expired);
     for (krt_item *i = actions->start, *next; i; i = next) {
         next = i->next;
-        start(request_of_item(i), may_run_here);
+        start(request_of_item(i), small && may_run_here);
     }
+}
+
+static void resume(void *arg)
+{
+    krt_model *m = arg;
+    (void)pthread_mutex_lock(&m->lock);
+    m->resuming = false;
+    (void)pthread_mutex_unlock(&m->lock);
+    krt_actions actions;
+    krt_event event = {.kind = KRT_RESUME, .now_ns = krt_now_ns()};
+    step(m, &event, &actions, true);
+    (void)krt_model_unref(m);
 }
 
 /* |r| has had its context; |err| NULL: it has its outputs. */
@@ -182,14 +211,18 @@ static void finish(request *r, const kaena_err *err)
     if (err && err->code == KAENA_DATA_LOSS)
         krt_model_damaged(m, err->what);
     grpc_byte_buffer *answer = err ? NULL : build_answer(r);
+    release_buffers(r); /* not only when the answer has left: the next request can have them */
     uint64_t ran = r->exec.finished_ns - r->exec.started_ns + r->copy_ns;
     (void)pthread_mutex_lock(&m->lock);
     if (err) {
         m->failures++;
     } else {
         m->inferences++;
+        /* One run that the scheduler has interrupted says little: it counts double at most. */
+        if (m->run_ns && ran > 2 * m->run_ns)
+            ran = 2 * m->run_ns;
         m->run_ns = m->run_ns ? (m->run_ns * 7 + ran) / 8 : ran;
-        m->run_ns += !m->run_ns; /* 0 stands for "not known" */
+        m->run_ns += m->run_ns < 8; /* 0 stands for "not known", and must not swallow growth */
     }
     (void)pthread_mutex_unlock(&m->lock);
     krt_actions actions;
@@ -271,9 +304,9 @@ static void launch_job(krt_job *job)
     launch((request *)((char *)job - offsetof(request, job)), false);
 }
 
-static void start(request *r, bool may_run_here)
+static void start(request *r, bool here)
 {
-    bool here = may_run_here && r->m->info.device_only && r->m->daemon->backend->idle(r->m->image);
+    here = here && r->m->daemon->backend->idle(r->m->image);
     if (here || r->selection.input_bytes <= COPY_HERE_BYTES) {
         launch(r, here);
         return;

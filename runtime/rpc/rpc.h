@@ -143,6 +143,10 @@ void krpc_call_send(krpc_call *call, grpc_byte_buffer *message, krpc_send_done *
  * callee's to keep alive, and |fn| gets no call. Only in a handler, before it answers. */
 void krpc_call_on_close(krpc_call *call, void (*fn)(void *arg, bool cancelled), void *arg);
 
+/* Calls |fn| soon, on the completion-queue thread. |call| is not answered yet; one such wish per
+ * call at a time. Thread: any. */
+void krpc_call_later(krpc_call *call, void (*fn)(void *arg), void *arg);
+
 /* Cancelled, gone, or past its deadline: an answer would reach nobody. Thread: any. */
 bool krpc_call_cancelled(const krpc_call *call);
 

@@ -35,14 +35,18 @@ struct krpc_call {
     krpc_tag final;  /* the answer, with RECV_CLOSE when nobody had asked for it yet */
     krpc_tag read;
     krpc_tag sent;
+    krpc_tag later;
 
     _Atomic bool close_asked;
     bool close_in_final;
-    int core_cancelled; /* written by the core with RECV_CLOSE */
+    bool close_seen, answer_left; /* completion-queue thread only */
+    int core_cancelled;           /* written by the core with RECV_CLOSE */
     _Atomic bool cancelled;
     void (*on_close)(void *arg, bool cancelled);
     void *on_close_arg;
 
+    void (*later_fn)(void *arg);
+    void *later_arg;
     krpc_read_done *read_done;
     void *read_arg;
     grpc_byte_buffer *read_message;
@@ -111,7 +115,12 @@ static void on_closed(krpc_tag *tag, bool ok)
 {
     (void)ok;
     krpc_call *call = KRPC_CONTAINER(tag, krpc_call, closed);
-    closed(call, call->core_cancelled != 0);
+    if (call->core_cancelled)
+        closed(call, true);
+    else if (call->answer_left)
+        closed(call, false);
+    else /* the core closes a call when its last bytes are about to be written */
+        call->close_seen = true;
     unref(call);
 }
 
@@ -119,7 +128,8 @@ static void on_final(krpc_tag *tag, bool ok)
 {
     (void)ok;
     krpc_call *call = KRPC_CONTAINER(tag, krpc_call, final);
-    if (call->close_in_final)
+    call->answer_left = true;
+    if (call->close_in_final || call->close_seen)
         closed(call, false);
     unref(call);
 }
@@ -242,6 +252,14 @@ static void on_sent(krpc_tag *tag, bool ok)
     unref(call);
 }
 
+static void on_later(krpc_tag *tag, bool ok)
+{
+    (void)ok;
+    krpc_call *call = KRPC_CONTAINER(tag, krpc_call, later);
+    call->later_fn(call->later_arg);
+    unref(call);
+}
+
 void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
 {
     krpc_call *call = calloc(1, sizeof *call);
@@ -258,6 +276,7 @@ void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
     call->final.run = on_final;
     call->read.run = on_read;
     call->sent.run = on_sent;
+    call->later.run = on_later;
     grpc_metadata_array_init(&call->metadata);
     KRPC_HANDED_OVER(&call->arrived);
     grpc_call_error e;
@@ -321,6 +340,14 @@ void krpc_call_on_close(krpc_call *call, void (*fn)(void *arg, bool cancelled), 
 {
     call->on_close = fn;
     call->on_close_arg = arg;
+}
+
+void krpc_call_later(krpc_call *call, void (*fn)(void *arg), void *arg)
+{
+    call->later_fn = fn;
+    call->later_arg = arg;
+    ref(call);
+    start(call, NULL, 0, &call->later); /* the tag of an empty batch comes out at once */
 }
 
 bool krpc_call_cancelled(const krpc_call *call)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -22,6 +23,7 @@
 #define ACCEPTS_PER_TURN 64
 /* How long nothing is accepted when there is not even a descriptor to refuse with. */
 #define PAUSE_MS 100
+#define HANG_UP_STEP_MS 5
 #define FIRST_ACTIVATED_FD 3
 
 typedef struct listener {
@@ -114,13 +116,23 @@ static size_t count_open(krpc_listeners *ls)
     return n;
 }
 
-void krpc_listeners_hang_up(krpc_listeners *ls)
+void krpc_listeners_hang_up(krpc_listeners *ls, unsigned ms)
 {
     (void)pthread_mutex_lock(&ls->lock);
     for (size_t fd = 0; fd < ls->n_connections; fd++)
         if (ls->connections[fd].ino && ls->connections[fd].ino == socket_ino((int)fd))
-            (void)shutdown((int)fd, SHUT_RDWR);
+            (void)shutdown((int)fd, SHUT_WR);
     (void)pthread_mutex_unlock(&ls->lock);
+    /* The core closes descriptors without a word: looking is the only way to know. */
+    for (unsigned waited = 0; waited < ms; waited += HANG_UP_STEP_MS) {
+        (void)pthread_mutex_lock(&ls->lock);
+        size_t open = count_open(ls);
+        (void)pthread_mutex_unlock(&ls->lock);
+        if (!open)
+            return;
+        struct timespec t = {.tv_nsec = HANG_UP_STEP_MS * 1000000L};
+        (void)nanosleep(&t, NULL);
+    }
 }
 
 bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out)

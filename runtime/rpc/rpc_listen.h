@@ -40,8 +40,10 @@ void krpc_listeners_stop(krpc_listeners *ls);
 /* Stops first where that has not happened. Accepts NULL and returns it. */
 krpc_listeners *krpc_listeners_destroy(krpc_listeners *ls);
 
-/* Shuts down every open connection; its owner sees the end of the stream. Thread: any. */
-void krpc_listeners_hang_up(krpc_listeners *ls);
+/* Says on every open connection that nothing more comes, and waits at most |ms| for the clients to
+ * close them: a connection closed from here with bytes unread would take what it has just sent
+ * along. After stop. */
+void krpc_listeners_hang_up(krpc_listeners *ls, unsigned ms);
 
 /* Who is at the other end of connection |fd|; false when it is not a unix socket of ours. Thread:
  * any. */

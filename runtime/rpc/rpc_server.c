@@ -233,7 +233,7 @@ void krpc_server_stop(krpc_server *s, unsigned grace_ms)
     /* Once the core shuts down it drops calls that come in with a bare CANCELLED, which no client
      * can take for "not accepted". So the connections end first, ours by hand: what the core says
      * about later calls reaches nobody, and their clients see a lost connection. */
-    krpc_listeners_hang_up(s->listeners);
+    krpc_listeners_hang_up(s->listeners, GOAWAY_MS);
     /* The order matters: the queue may be shut down only when nothing can start a batch any more,
      * and the server destroyed only when the queue is empty. */
     grpc_server_shutdown_and_notify(s->core, s->cq, &s->shutdown_tag);

@@ -103,6 +103,24 @@ KTEST(krt_queue, cancel_takes_out_what_waits_and_leaves_what_runs)
     cr_assert(!a.expired && q.n_queued == 0 && q.n_running == 1);
 }
 
+KTEST(krt_queue, contexts_may_change_between_events)
+{
+    krt_queue q;
+    krt_queue_init(&q, 3, 0);
+    krt_item item[3];
+    for (int i = 0; i < 3; i++) {
+        item[i] = (krt_item){.deadline_ns = NEVER};
+        cr_assert(!step(&q, KRT_ARRIVE, &item[i], 0).start);
+    }
+    q.contexts = 2;
+    krt_actions a = step(&q, KRT_RESUME, NULL, 0);
+    cr_assert(a.start == &item[0] && item[0].next == &item[1] && !item[1].next);
+    q.contexts = 1; /* fewer than run */
+    cr_assert(!step(&q, KRT_FINISH, &item[0], 0).start);
+    cr_assert(!step(&q, KRT_RESUME, NULL, 0).start);
+    cr_assert(step(&q, KRT_FINISH, &item[1], 0).start == &item[2]);
+}
+
 KTEST(krt_queue, close_aborts_what_waits)
 {
     krt_queue q;
