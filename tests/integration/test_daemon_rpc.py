@@ -126,12 +126,12 @@ class Pitfalls(fake.TestCase):
 
     def test_08_a_busy_model_keeps_nobody_else_waiting(self):
         with Krtd() as krtd, krtd.client() as client:
-            client.load(model("slow", sleep_ms=3000))
-            client.load(model("large", inputs=["x float32 4000000"], sleep_ms=3000))
+            client.load(model("slow", sleep_ms=8000))
+            client.load(model("large", inputs=["x float32 4000000"], sleep_ms=8000))
             client.load(model("quick"))
             slow = client.infer_later(request("slow"))
             large = client.infer_later(request("large", [tensor(shape=[4000000], data=bytes(16000000))]))
-            for _ in range(10):
+            for _ in range(5):
                 self.assertEqual(client.check(), SERVING)
                 self.assertEqual(len(client.models()), 3)
             self.assertFalse(slow.done() or large.done(), "health waited for a model")
