@@ -210,8 +210,11 @@ static int print_json(const neff_file *f)
 static bool parse_number(const char *s, int64_t *out)
 {
     char *end;
-    *out = strtoll(s, &end, 10);
-    return *s >= '0' && *s <= '9' && *end == 0;
+    int64_t v = strtoll(s, &end, 10);
+    if (*s < '0' || *s > '9' || *end)
+        return false;
+    *out = v;
+    return true;
 }
 
 static bool parse_options(int argc, char **argv, options *o)
