@@ -28,7 +28,7 @@ typedef struct kcc_compilation {
     kaena_arena *arena;
     kcc_import_info info;
     kcc_io_config io;
-    kgr_graph *graph;
+    kgr_graph *graph; /* set beforehand, with |info|: taken instead of importing |model| */
     kcc_partition plan;
     kcc_weights *weights;
     kcc_module **module;   /* per step; NULL for host steps */

@@ -13,7 +13,8 @@
 /* What is decided about a value before its view is made; by value id. */
 typedef struct plan {
     bool wants_cl;   /* a consumer reads channels-last, directly or through elementwise nodes */
-    kcc_order order; /* ROW or CL */
+    kcc_order order; /* ROW, CL or AXIS */
+    int32_t axis;    /* AXIS: the innermost one, the others in their order */
     int64_t before[KAENA_MAX_RANK], after[KAENA_MAX_RANK];
     const kgr_value *into; /* lies inside this concatenation's output */
     int32_t into_axis;
@@ -183,6 +184,11 @@ static void dense_view(kcc_module *m, const kgr_value *v, const plan *p, kcc_vie
         for (int32_t d = 1; d + 1 < rank; d++)
             order[d] = d + 1;
         order[rank - 1] = 1;
+    }
+    if (p->order == KCC_ORDER_AXIS) {
+        for (int32_t d = p->axis; d + 1 < rank; d++)
+            order[d] = d + 1;
+        order[rank - 1] = p->axis;
     }
     int64_t stride = (int64_t)kaena_dtype_size(view.dtype);
     for (int32_t k = rank; k-- > 0;) {
@@ -357,9 +363,8 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
     }
     copy = insert_copy(l, i, v, operand_type(n));
     plan *p = plan_of(l, copy), *from = plan_of(l, v);
-    p->order = row->in == KCC_ORDER_CL ? KCC_ORDER_CL : KCC_ORDER_ROW;
-    if (row->in == KCC_ORDER_AXIS && contiguous_axis(n, row) == 1 && v->t.shape.rank >= 3)
-        p->order = KCC_ORDER_CL;
+    p->order = row->in == KCC_ORDER_ANY ? KCC_ORDER_ROW : row->in;
+    p->axis = contiguous_axis(n, row);
     if (p->order == KCC_ORDER_CL) {
         memcpy(p->before, from->before, sizeof p->before);
         memcpy(p->after, from->after, sizeof p->after);
@@ -369,22 +374,18 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
     return 1;
 }
 
-static bool same_order(const kgr_node *n, const kcc_row *row)
+static bool works_along_axis(const kgr_node *n, const kcc_row *row)
 {
     return row->in == KCC_ORDER_AXIS && n->n_out == 1;
 }
 
-/* Softmax and the like write in the order they read, so that the axis is contiguous on both sides.
- */
-static void follow_input_order(layout *l, const kgr_node *n)
+/* Softmax and the like have their axis contiguous on both sides. */
+static void keep_axis_inside(layout *l, const kgr_node *n)
 {
-    const kcc_view *in = kcc_view_of(l->m, n->in[0]);
     kcc_view view;
     plan p = *plan_of(l, n->out[0]);
-    p.order = in->shape.rank >= 3 && in->stride[1] == (int64_t)kaena_dtype_size(in->dtype) &&
-                      in->shape.dim[1] > 1
-                  ? KCC_ORDER_CL
-                  : KCC_ORDER_ROW;
+    p.order = KCC_ORDER_AXIS;
+    p.axis = contiguous_axis(n, kcc_row_of(n->op));
     p.into = NULL;
     dense_view(l->m, n->out[0], &p, &view);
     kcc_view_set(l->m, n->out[0], &view);
@@ -406,8 +407,8 @@ static void place_outputs(layout *l, const kgr_node *n)
         }
         return;
     }
-    if (same_order(n, row) && !kcc_view_of(l->m, n->out[0])->buf) {
-        follow_input_order(l, n);
+    if (works_along_axis(n, row) && !kcc_view_of(l->m, n->out[0])->buf) {
+        keep_axis_inside(l, n);
         return;
     }
     for (uint32_t k = 0; k < n->n_out; k++)

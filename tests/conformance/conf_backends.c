@@ -3,8 +3,9 @@
 
 /* Shape inference and the reference evaluation of the operators. */
 static kaena_status execute_eval(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
-                                 kop_tensor *out, kaena_err *err)
+                                 kop_tensor *out, uint32_t *device_nodes, kaena_err *err)
 {
+    (void)device_nodes;
     kop_env env = {.arena = arena};
     KAENA_TRY(kgr_infer(g, /* infer_data= */ true, err));
     KAENA_TRY(kgr_check(g, err));
@@ -13,8 +14,9 @@ static kaena_status execute_eval(kaena_arena *arena, kgr_graph *g, const kop_ten
 
 /* The same after the compiler's passes, which leave a graph's function alone. */
 static kaena_status execute_passes(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
-                                   kop_tensor *out, kaena_err *err)
+                                   kop_tensor *out, uint32_t *device_nodes, kaena_err *err)
 {
+    (void)device_nodes;
     kop_env env = {.arena = arena};
     const kcc_options opt = {.cast = KCC_CAST_NONE, .num_tpbs = 1};
     static kaena_status (*const passes[])(kgr_graph *, const kcc_options *, kaena_err *) = {
@@ -26,8 +28,23 @@ static kaena_status execute_passes(kaena_arena *arena, kgr_graph *g, const kop_t
     return kgr_eval(g, in, out, &env, err);
 }
 
+/* Compiled for one TPB, or in parts for four, and run by emulated devices. */
+static kaena_status execute_device(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
+                                   kop_tensor *out, uint32_t *device_nodes, kaena_err *err)
+{
+    return conf_execute_device(arena, g, 1, in, out, device_nodes, err);
+}
+
+static kaena_status execute_device4(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
+                                    kop_tensor *out, uint32_t *device_nodes, kaena_err *err)
+{
+    return conf_execute_device(arena, g, 4, in, out, device_nodes, err);
+}
+
 const conf_backend conf_backends[] = {
-    {"eval", execute_eval},
-    {"passes", execute_passes},
+    {"eval", execute_eval, false},
+    {"passes", execute_passes, false},
+    {"device", execute_device, true},
+    {"device4", execute_device4, true},
 };
 const size_t conf_n_backends = sizeof conf_backends / sizeof conf_backends[0];

@@ -49,14 +49,21 @@ bool conf_is_unsupported(kaena_arena *arena, const char *dir, kaena_err *err);
 /* --- Backends -------------------------------------------------------------------------------- */
 
 /* Runs |g| on |in| (in the order of its inputs) and puts the results, in the order of its outputs,
- * into |out|, data in |arena|. UNIMPLEMENTED counts as an unsupported operator. */
+ * into |out|, data in |arena|. |*device_nodes| becomes the number of nodes that emulated devices
+ * ran; it is 0 on entry. UNIMPLEMENTED counts as an unsupported operator. */
 typedef kaena_status (*conf_execute_fn)(kaena_arena *arena, kgr_graph *g, const kop_tensor *in,
-                                        kop_tensor *out, kaena_err *err);
+                                        kop_tensor *out, uint32_t *device_nodes, kaena_err *err);
 
 typedef struct conf_backend {
     const char *name;
     conf_execute_fn execute;
+    bool has_devices;
 } conf_backend;
+
+/* conf_device.c: the same through a NEFF for |num_tpbs| TPBs. */
+kaena_status conf_execute_device(kaena_arena *arena, kgr_graph *g, uint32_t num_tpbs,
+                                 const kop_tensor *in, kop_tensor *out, uint32_t *device_nodes,
+                                 kaena_err *err) KAENA_CHECKED;
 
 extern const conf_backend conf_backends[];
 extern const size_t conf_n_backends;

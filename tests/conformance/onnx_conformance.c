@@ -1,7 +1,8 @@
 /* Runs ONNX test cases (a model, inputs, expected outputs) through a backend and counts.
  *
  *     onnx_conformance [options] DIR...
- *     --backend NAME    how to execute: eval, passes (default: every backend)
+ *     --backend NAME    how to execute: eval, passes, device, device4; may be repeated (default:
+ * all)
  *     --xfail FILE      expected failures; an unexpected failure or pass makes the exit code 1
  *     --only PATTERN    cases whose name matches (fnmatch)
  *     --at-least N      fewer passing cases make the exit code 1
@@ -21,18 +22,21 @@
 
 typedef enum verdict { PASSED, FAILED, UNSUPPORTED, N_VERDICTS } verdict;
 
+#define MAX_BACKENDS 8
+
 typedef struct options {
-    const char *backend, *only;
+    bool backend[MAX_BACKENDS]; /* of conf_backends; without |chosen| every one */
+    const char *only;
     conf_xfail xfail;
     conf_tolerance tolerance;
     unsigned long at_least;
-    bool quiet;
+    bool quiet, chosen;
 } options;
 
 /* How one case went. */
 typedef struct result {
     verdict verdict;
-    uint32_t n_sets;
+    uint32_t n_sets, device_nodes;
     double worst; /* of the tolerance */
     double seconds;
     char text[1024]; /* of a failure, or what is unsupported */
@@ -44,6 +48,7 @@ static bool run_set(const conf_backend *backend, const conf_case *c, uint32_t in
     kaena_err err;
     kgr_graph *g = NULL;
     kop_tensor *out = NULL;
+    uint32_t device_nodes = 0;
     kaena_err_init(&err);
     kaena_status s = conf_set_read(arena, c->dir, index, set, &err);
     if (s == KAENA_NOT_FOUND && index > 0)
@@ -58,8 +63,10 @@ static bool run_set(const conf_backend *backend, const conf_case *c, uint32_t in
                        g->n_outputs, set->n_out);
     if (s == KAENA_OK) {
         out = KAENA_NEW_N(arena, kop_tensor, g->n_outputs);
-        s = backend->execute(arena, g, set->in, out, &err);
+        s = backend->execute(arena, g, set->in, out, &device_nodes, &err);
     }
+    if (device_nodes > r->device_nodes)
+        r->device_nodes = device_nodes;
     if (s != KAENA_OK) {
         r->verdict = s == KAENA_UNIMPLEMENTED ? UNSUPPORTED : FAILED;
         (void)snprintf(r->text, sizeof r->text, "set %u: %s: %s", index, kaena_status_name(s),
@@ -124,16 +131,20 @@ static bool report(const conf_backend *backend, const conf_case *c, const result
 static bool run_backend(const conf_backend *backend, const conf_cases *cases, const options *o)
 {
     size_t count[N_VERDICTS] = {0};
-    size_t n_unexpected = 0;
+    size_t n_unexpected = 0, n_on_device = 0;
     for (size_t i = 0; i < cases->n; i++) {
         if (o->only && fnmatch(o->only, cases->list[i].name, 0) != 0)
             continue;
         result r = run_case(backend, &cases->list[i], o);
         count[r.verdict]++;
+        n_on_device += r.verdict == PASSED && r.device_nodes > 0;
         n_unexpected += !report(backend, &cases->list[i], &r, o);
     }
     printf("%s: %zu passed, %zu failed, %zu unsupported operator\n", backend->name, count[PASSED],
            count[FAILED], count[UNSUPPORTED]);
+    if (backend->has_devices)
+        printf("%s: %zu of those that passed have nodes on the device\n", backend->name,
+               n_on_device);
     if (n_unexpected)
         printf("%s: %zu not as expected\n", backend->name, n_unexpected);
     if (count[PASSED] < o->at_least)
@@ -152,6 +163,17 @@ static double number(const char *text)
     return v;
 }
 
+static void choose(options *o, const char *name)
+{
+    for (size_t i = 0; i < conf_n_backends; i++)
+        if (strcmp(name, conf_backends[i].name) == 0) {
+            o->backend[i] = o->chosen = true;
+            return;
+        }
+    (void)fprintf(stderr, "there is no backend '%s'\n", name);
+    exit(2);
+}
+
 static void parse_options(int argc, char **argv, options *o)
 {
     static const struct option known[] = {
@@ -168,7 +190,7 @@ static void parse_options(int argc, char **argv, options *o)
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (c) {
         case 'b':
-            o->backend = optarg;
+            choose(o, optarg);
             break;
         case 'x':
             if (!conf_xfail_read(&o->xfail, optarg))
@@ -202,7 +224,7 @@ int main(int argc, char **argv)
 {
     options o = {.tolerance = {.rel = 1e-3, .abs = 1e-5}};
     conf_cases cases = {0};
-    bool good = true, known = false;
+    bool good = true;
     parse_options(argc, argv, &o);
     if (optind == argc) {
         (void)fprintf(stderr, "usage: onnx_conformance [options] DIR...\n");
@@ -211,14 +233,8 @@ int main(int argc, char **argv)
     for (int i = optind; i < argc; i++)
         good &= conf_cases_find(&cases, argv[i]);
     for (size_t i = 0; good && i < conf_n_backends; i++) {
-        if (o.backend && strcmp(o.backend, conf_backends[i].name) != 0)
-            continue;
-        known = true;
-        good &= run_backend(&conf_backends[i], &cases, &o);
-    }
-    if (good && !known) {
-        (void)fprintf(stderr, "there is no backend '%s'\n", o.backend);
-        good = false;
+        if (!o.chosen || o.backend[i])
+            good &= run_backend(&conf_backends[i], &cases, &o);
     }
     conf_cases_fini(&cases);
     conf_xfail_fini(&o.xfail);

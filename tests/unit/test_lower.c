@@ -86,6 +86,12 @@ static const struct graph_case {
      "%l: none[*] = Slice(%r, %b, %e, %ax) %y: none[*] = Relu(%l) %z: none[*] = Softmax(%r) "
      "{axis=1} output %y output %z }",
      1e-5},
+    {"softmax along axes that are innermost in no order of their own",
+     "graph \"g\" { input %x: float32[6,5,4] input %z: float32[1,3,7,6] const %w: "
+     "float32[5,3,3,3] = random 1 %a: none[*] = Softmax(%x) {axis=0} "
+     "%c: none[*] = Conv(%z, %w) {pads=[1,1,1,1]} %b: none[*] = LogSoftmax(%c) {axis=2} "
+     "%d: none[*] = Relu(%b) output %a output %d }",
+     1e-5},
     {"pixel shuffle",
      "graph \"g\" { input %x: float32[1,9,5,4] const %w: float32[9,9,3,3] = random 1 %c: none[*] = "
      "Conv(%x, %w) {pads=[1,1,1,1]} "
