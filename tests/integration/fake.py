@@ -146,9 +146,10 @@ def detail_of(error):
 
 
 class Krtd:
-    """krtd-fake on a unix socket and a TCP port, in a run directory of its own."""
+    """krtd-fake (or another |program|) on a unix socket and a TCP port, in a run directory of its own."""
 
-    def __init__(self, *options, config=None, limits=None, nofile=None, env=(), listen=True, wait=True, rundir=None):
+    def __init__(self, *options, config=None, limits=None, nofile=None, env=(), listen=True, wait=True, rundir=None,
+                 program=KRTD):
         self.dir = pathlib.Path(rundir or tempfile.mkdtemp(prefix="kaena-"))
         self.own_dir = rundir is None
         self.path = self.dir / "krtd.sock"
@@ -157,7 +158,7 @@ class Krtd:
         if limits is not None:
             config = {"version": 1, "daemons": [{"name": "krtd0", "listen": [self.socket, "127.0.0.1:0"],
                                                  "devices": [0], "limits": limits}]}
-        arguments = [str(KRTD)]
+        arguments = [str(program)]
         if config is not None:
             (self.dir / "krtd.json").write_text(json.dumps(config))
             arguments += ["--config", str(self.dir / "krtd.json")]
