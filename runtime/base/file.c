@@ -88,15 +88,23 @@ static int write_all(int fd, const uint8_t *data, size_t size)
     return 0;
 }
 
+kaena_status kaena_file_temp(const char *path, char *temp, int *fd, kaena_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "write '%s': not a regular file", path);
+    int n = snprintf(temp, PATH_MAX, "%s.XXXXXX", path);
+    if (n < 0 || n >= PATH_MAX)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "write '%.200s...': name too long", path);
+    *fd = mkostemp(temp, O_CLOEXEC);
+    return *fd < 0 ? fail_errno(err, "write", path, errno) : KAENA_OK;
+}
+
 kaena_status kaena_file_write(const char *path, const void *data, size_t size, kaena_err *err)
 {
     char temp[PATH_MAX];
-    int n = snprintf(temp, sizeof temp, "%s.XXXXXX", path);
-    if (n < 0 || (size_t)n >= sizeof temp)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "write '%.200s...': name too long", path);
-    int fd = mkostemp(temp, O_CLOEXEC);
-    if (fd < 0)
-        return fail_errno(err, "write", path, errno);
+    int fd;
+    KAENA_TRY(kaena_file_temp(path, temp, &fd, err));
     int e = write_all(fd, data, size);
     if (!e && fchmod(fd, 0644) != 0)
         e = errno;

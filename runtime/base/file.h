@@ -19,6 +19,11 @@ typedef struct kaena_file {
 kaena_status kaena_file_open(const char *path, kaena_file *out, kaena_err *err) KAENA_CHECKED;
 void kaena_file_close(kaena_file *file);
 
+/* Makes an empty file beside |path| that rename(2) puts in its place when it is whole: its name
+ * into |temp| [PATH_MAX], open for writing in |*fd|. INVALID_ARGUMENT: |path| is something other
+ * than a regular file (a device, a directory), which must not be replaced. */
+kaena_status kaena_file_temp(const char *path, char *temp, int *fd, kaena_err *err) KAENA_CHECKED;
+
 /* Writes |path| through a temporary file beside it and a rename: the file is there whole or not at
  * all. RESOURCE_EXHAUSTED: disk full. */
 kaena_status kaena_file_write(const char *path, const void *data, size_t size,

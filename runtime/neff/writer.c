@@ -232,18 +232,12 @@ kaena_status neff_write(const char *path, const neff_content *content, kaena_err
 {
     path = kaena_path_of_uri(path);
     char temp[PATH_MAX];
-    int n = snprintf(temp, sizeof temp, "%s.XXXXXX", path);
-    if (n < 0 || (size_t)n >= sizeof temp)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "write '%.200s...': name too long", path);
     if (content->meta->num_tpbs < 1 || content->meta->num_tpbs > KISA_MAX_TPBS ||
         content->n_graphs > NEFF_MAX_GRAPHS)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "write '%s': %u TPBs, %u host graphs", path,
                           content->meta->num_tpbs, content->n_graphs);
     writer w = {.content = content};
-    w.fd = mkostemp(temp, O_CLOEXEC);
-    if (w.fd < 0)
-        return kaena_err_set(err, kaena_status_of_errno(errno), "write '%s': %s", path,
-                             strerror(errno));
+    KAENA_TRY(kaena_file_temp(path, temp, &w.fd, err));
     w.sha = EVP_MD_CTX_new();
     w.section = calloc(content->meta->num_tpbs + content->n_graphs + 3, sizeof *w.section);
     kaena_status status = w.section ? write_and_verify(&w, temp, path, err)

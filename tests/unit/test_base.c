@@ -5,6 +5,7 @@
 #include "arena.h"
 #include "checked.h"
 #include "dtype.h"
+#include "file.h"
 #include "ktest.h"
 #include "npy.h"
 #include "shape.h"
@@ -238,4 +239,15 @@ KTEST(strbuf, grows)
         kaena_strbuf_printf(&b, "%d,", i);
     cr_assert(b.size == 3890 && strncmp(b.data, "0,1,2,", 6) == 0 && b.data[b.size] == 0);
     kaena_strbuf_fini(&b);
+}
+
+KTEST(file, replaces_regular_files_only)
+{
+    kaena_err err;
+    char dir[] = "/tmp/kaena-file-XXXXXX";
+    cr_assert_not_null(mkdtemp(dir));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "not a regular file", kaena_file_write(dir, "x", 1, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "not a regular file",
+                kaena_file_write("/dev/null", "x", 1, &err));
+    cr_assert_eq(rmdir(dir), 0);
 }
