@@ -11,8 +11,7 @@ static double elements(const kisa_operand *o)
     return (double)o->count[0] * o->count[1] * o->count[2] * o->count[3];
 }
 
-/* Bytes that really move: what a stride of 0 repeats is read once. */
-static double bytes(const kisa_operand *o)
+double kisa_operand_bytes(const kisa_operand *o)
 {
     double n = (double)kaena_dtype_size((kaena_dtype)o->dtype);
     for (int i = 0; i < KISA_DIMS; i++)
@@ -20,7 +19,7 @@ static double bytes(const kisa_operand *o)
     return n;
 }
 
-static bool in_dram(const kisa_operand *o)
+bool kisa_in_dram(const kisa_operand *o)
 {
     return o->space == KISA_WEIGHTS || o->space == KISA_SCRATCH || o->space == KISA_IO;
 }
@@ -89,10 +88,10 @@ kisa_cost_of kisa_cost_with(const kisa_inst *inst, uint32_t panels)
             continue;
         /* Of a gather's table only the rows asked for are read: as much as is written. */
         double b = op->format == KISA_FORMAT_gather && o == &inst->u.gather.table
-                       ? bytes(&inst->u.gather.dst)
-                       : bytes(o);
+                       ? kisa_operand_bytes(&inst->u.gather.dst)
+                       : kisa_operand_bytes(o);
         moved = max_of(moved, b);
-        if (in_dram(o))
+        if (kisa_in_dram(o))
             dram += b;
     }
     out.dram_bytes = (uint64_t)dram;

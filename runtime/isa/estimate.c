@@ -1,8 +1,10 @@
 /* The scoreboard: when would the hardware be done with one device step.
  *
  * TPBs advance in the order of their clocks. An instruction starts when its engine is free, what it
- * touches is no longer in use, and its chip's DRAM has delivered. Turns of a loop that does not
- * synchronise repeat once the pipeline is full: after WARM_TURNS of them the rest is multiplied. */
+ * touches is no longer in use, and its chip's DRAM has delivered. What a TPB has read from DRAM
+ * since it last waited for others stays in its state buffer while there is room: reading it again
+ * costs no DRAM. Turns of a loop that does not synchronise repeat once the pipeline is full: after
+ * WARM_TURNS of them the rest is multiplied. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +13,7 @@
 #define TPBS_PER_CHIP 4
 #define RECENT 24 /* accesses remembered for dependencies */
 #define WARM_TURNS 3
+#define STAGED 24 /* stretches of DRAM remembered as staged in the state buffer */
 
 typedef struct access {
     uint8_t space;
@@ -19,6 +22,13 @@ typedef struct access {
     uint64_t first, end;
     double until; /* seconds */
 } access;
+
+/* A stretch of DRAM that lies in the state buffer too. */
+typedef struct stretch {
+    uint8_t space;
+    uint16_t tensor;
+    uint64_t first, end;
+} stretch;
 
 typedef struct loop_state {
     uint32_t left, count, first; /* first: instruction behind the LOOP */
@@ -39,6 +49,9 @@ typedef struct stream {
     double last_end;
     access recent[RECENT];
     uint32_t n_recent;
+    stretch staged[STAGED];
+    uint32_t n_staged, oldest;
+    uint64_t staged_bytes;
     uint64_t sem[KISA_SEMAPHORES];
     double sem_time[KISA_SEMAPHORES];
     uint32_t panels;
@@ -102,6 +115,75 @@ static double dram_rate(const board *b, const kisa_inst *inst)
     return KISA_DRAM_BYTES_PER_S;
 }
 
+static void forget_staged(stream *s)
+{
+    s->n_staged = s->oldest = 0;
+    s->staged_bytes = 0;
+}
+
+/* Remembers a stretch: grows one that it continues, else takes the place of the oldest. */
+static void stage(stream *s, const stretch *x)
+{
+    uint64_t bytes = x->end - x->first;
+    if (s->staged_bytes + bytes > KISA_SB_BYTES)
+        forget_staged(s);
+    for (uint32_t i = 0; i < s->n_staged; i++) {
+        stretch *t = &s->staged[i];
+        if (t->space != x->space || t->tensor != x->tensor || x->first > t->end ||
+            t->first > x->end)
+            continue;
+        s->staged_bytes -= t->end - t->first;
+        t->first = x->first < t->first ? x->first : t->first;
+        t->end = x->end > t->end ? x->end : t->end;
+        s->staged_bytes += t->end - t->first;
+        return;
+    }
+    uint32_t at = s->n_staged < STAGED ? s->n_staged++ : s->oldest++ % STAGED;
+    if (s->staged[at].end && s->n_staged == STAGED && s->oldest)
+        s->staged_bytes -= s->staged[at].end - s->staged[at].first;
+    s->staged[at] = *x;
+    s->staged_bytes += bytes;
+}
+
+/* The part of a stretch that is not staged yet, 0..1. */
+static double missing(const stream *s, const stretch *x)
+{
+    uint64_t have = 0;
+    for (uint32_t i = 0; i < s->n_staged; i++) {
+        const stretch *t = &s->staged[i];
+        if (t->space != x->space || t->tensor != x->tensor)
+            continue;
+        uint64_t first = x->first > t->first ? x->first : t->first,
+                 end = x->end < t->end ? x->end : t->end;
+        have += end > first ? end - first : 0;
+    }
+    uint64_t all = x->end - x->first;
+    return have >= all ? 0 : 1 - (double)have / (double)all;
+}
+
+/* DRAM traffic of an instruction: what it writes, and what it reads that is not staged. */
+static double dram_bytes(stream *s, const kisa_inst *inst, const kisa_op_row *op)
+{
+    double sum = 0;
+    size_t fields;
+    const kisa_field_row *row = kisa_fields(op->format, &fields);
+    for (size_t i = 0; i < fields; i++) {
+        const kisa_operand *o = (const void *)((const uint8_t *)&inst->u + row[i].offset);
+        if (!row[i].is_operand || !kisa_in_dram(o))
+            continue;
+        kisa_operand at = *o;
+        for (uint32_t d = 0; d < s->depth; d++)
+            at.offset += (uint64_t)at.advance[d] * s->turn[d];
+        stretch x = {.space = o->space, .tensor = o->tensor};
+        bool known = kisa_operand_extent(&at, NULL, 0, &x.first, &x.end) && x.end > x.first;
+        double part = known && row[i].access != KISA_ACCESS_WRITE ? missing(s, &x) : 1;
+        sum += kisa_operand_bytes(o) * part;
+        if (known)
+            stage(s, &x);
+    }
+    return sum;
+}
+
 /* Executes an instruction that is not control. */
 static void execute(board *b, stream *s, const kisa_inst *inst, const kisa_op_row *op)
 {
@@ -125,9 +207,11 @@ static void execute(board *b, stream *s, const kisa_inst *inst, const kisa_op_ro
             if (s->recent[k].until > start && touches(&mine[i], &s->recent[k]))
                 start = s->recent[k].until;
     double end = start + seconds;
-    if (cost.dram_bytes) {
+    /* Of a gather's table only the rows asked for are read. */
+    double dram = inst->op == KISA_GATHER ? (double)cost.dram_bytes : dram_bytes(s, inst, op);
+    if (dram > 0) {
         double from = start > b->dram_free[chip] ? start : b->dram_free[chip];
-        double done = from + (double)cost.dram_bytes / dram_rate(b, inst);
+        double done = from + dram / dram_rate(b, inst);
         b->dram_free[chip] = done;
         end = done > end ? done : end;
     }
@@ -142,7 +226,7 @@ static void execute(board *b, stream *s, const kisa_inst *inst, const kisa_op_ro
     s->engine_free[cost.engine] = end;
     s->last_end = end > s->last_end ? end : s->last_end;
     s->total.busy[cost.engine] += seconds;
-    s->total.dram += (double)cost.dram_bytes;
+    s->total.dram += dram;
     if (inst->op == KISA_MATMUL)
         s->total.flops += cost.flops;
 }
@@ -244,6 +328,7 @@ static bool step(board *b, stream *s)
             return false;
         if (s->sem_time[w->sem] > s->issue)
             s->issue = s->sem_time[w->sem];
+        forget_staged(s);
         break;
     }
     default:
