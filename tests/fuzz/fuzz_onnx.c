@@ -1,5 +1,5 @@
-/* Fuzz target: the ONNX importer. What it accepts must pass the graph's check, and inference over it
- * ends in one way or the other. */
+/* Fuzz target: the ONNX importer. What it accepts must pass the graph's check, and inference over
+ * it ends in one way or the other. */
 #include <stdlib.h>
 
 #include "onnx_import.h"
