@@ -281,3 +281,33 @@ KTEST(isa_cost, the_estimate_adds_what_must_wait_and_overlaps_the_rest)
     cr_assert(looped.pe_flops == 1e6 * 2.0 * 512 * 128 * 64, "%g", looped.pe_flops);
     kaena_arena_fini(&arena);
 }
+
+KTEST(isa_cost, what_was_read_from_dram_stays_in_the_state_buffer)
+{
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    const char *ldw = "LDW weights=WEIGHTS+0:bf16[1,4,64,32]<0,4096,64,2> k=128\n";
+    kaena_strbuf text = {0};
+    kisa_estimate e;
+    /* Read twice, paid once. */
+    kaena_strbuf_printf(&text, "%s%sHALT\n", ldw, ldw);
+    kisa_program again = assemble(&arena, text.data);
+    kisa_estimate_run(&again, 1, &e);
+    cr_assert_eq(e.dram_bytes, 16384, "%lu", e.dram_bytes);
+    kaena_strbuf_fini(&text);
+    /* Half of it is new. */
+    kaena_strbuf_printf(
+        &text, "%sLDW weights=WEIGHTS+8192:bf16[1,4,64,32]<0,4096,64,2> k=128\nHALT\n", ldw);
+    kisa_program half = assemble(&arena, text.data);
+    kisa_estimate_run(&half, 1, &e);
+    cr_assert_eq(e.dram_bytes, 16384 + 8192, "%lu", e.dram_bytes);
+    kaena_strbuf_fini(&text);
+    /* After waiting for others it may have changed. */
+    kaena_strbuf_printf(&text, "%sSIGNAL mask=0x1 sem=0 amount=1\nWAIT sem=0 value=1\n%sHALT\n",
+                        ldw, ldw);
+    kisa_program waited = assemble(&arena, text.data);
+    kisa_estimate_run(&waited, 1, &e);
+    cr_assert_eq(e.dram_bytes, 2 * 16384, "%lu", e.dram_bytes);
+    kaena_strbuf_fini(&text);
+    kaena_arena_fini(&arena);
+}
