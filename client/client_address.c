@@ -90,18 +90,23 @@ static kaena_status from_config(kaena_addresses *a, const char *path, kaena_err 
     return status;
 }
 
+/* Where a krtd without configuration listens: in $KAENA_RUNDIR, else in /run/kaena where it may
+ * write there, else below $XDG_RUNTIME_DIR. The socket that exists tells which of the two it was.
+ */
 static kaena_status from_default(kaena_addresses *a, kaena_err *err)
 {
-    char text[512];
-    const char *user = getenv("XDG_RUNTIME_DIR");
-    int n;
-    if (access(SYSTEM_RUNDIR, F_OK) == 0 || !user || !*user)
-        n = snprintf(text, sizeof text, "unix:%s/krtd0.sock", SYSTEM_RUNDIR);
-    else
-        n = snprintf(text, sizeof text, "unix:%s/kaena/krtd0.sock", user);
-    if (n < 0 || (size_t)n >= sizeof text)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "XDG_RUNTIME_DIR is too long");
-    return add(a, text, (size_t)n, "the default", err);
+    const char *given = getenv("KAENA_RUNDIR"), *user = getenv("XDG_RUNTIME_DIR");
+    const bool has_given = given && *given, has_user = user && *user;
+    char text[512], users[512];
+    int n = snprintf(text, sizeof text, "unix:%s/krtd0.sock", has_given ? given : SYSTEM_RUNDIR);
+    int m = snprintf(users, sizeof users, "unix:%s/kaena/krtd0.sock", has_user ? user : "");
+    if (n < 0 || (size_t)n >= sizeof text || m < 0 || (size_t)m >= sizeof users)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "KAENA_RUNDIR or XDG_RUNTIME_DIR is too long");
+    const char *chosen = text;
+    if (!has_given && has_user && access(text + strlen("unix:"), F_OK) != 0 &&
+        (access(users + strlen("unix:"), F_OK) == 0 || access(SYSTEM_RUNDIR, F_OK) != 0))
+        chosen = users;
+    return add(a, chosen, strlen(chosen), "the default", err);
 }
 
 kaena_status kaena_addresses_find(const char *argument, kaena_addresses *out, kaena_err *err)

@@ -33,7 +33,7 @@ def check_readiness(directory):
         notify.bind(path)
         notify.settimeout(daemon.START_SECONDS)
         address = f"{directory}/krtd.sock"
-        env = dict(os.environ, NOTIFY_SOCKET=path, XDG_RUNTIME_DIR=directory)
+        env = dict(os.environ, NOTIFY_SOCKET=path, KAENA_RUNDIR=directory)
         process = subprocess.Popen([daemon.KRTD, "--listen", f"unix:{address}"], env=env)
         try:
             while b"READY=1" not in notify.recv(4096):

@@ -297,6 +297,32 @@ KTEST(client_address, argument_then_environment_then_configuration)
     unlink(path);
 }
 
+KTEST(client_address, default_is_where_a_krtd_without_configuration_listens)
+{
+    if (access("/etc/kaena/krtd.json", F_OK) == 0 || access("/run/kaena/krtd0.sock", F_OK) == 0)
+        cr_skip_test("a krtd is installed on this machine");
+    char dir[] = "/tmp/kaena-xdg-XXXXXX", path[128], expected[160];
+    unsetenv("KAENA_KRTD_ADDRESS");
+    unsetenv("KAENA_CONFIG");
+    setenv("KAENA_RUNDIR", "/nonexistent/run", 1);
+    expect_addresses(NULL, 1, "unix:/nonexistent/run/krtd0.sock");
+    unsetenv("KAENA_RUNDIR");
+    cr_assert(mkdtemp(dir));
+    setenv("XDG_RUNTIME_DIR", dir, 1);
+    (void)snprintf(path, sizeof path, "%s/kaena", dir);
+    cr_assert(mkdir(path, 0700) == 0);
+    (void)snprintf(path, sizeof path, "%s/kaena/krtd0.sock", dir);
+    cr_assert(close(creat(path, 0600)) == 0);
+    (void)snprintf(expected, sizeof expected, "unix:%s", path);
+    expect_addresses(NULL, 1, expected);
+    unlink(path);
+    unsetenv("XDG_RUNTIME_DIR");
+    expect_addresses(NULL, 1, "unix:/run/kaena/krtd0.sock");
+    (void)snprintf(path, sizeof path, "%s/kaena", dir);
+    rmdir(path);
+    rmdir(dir);
+}
+
 KTEST(client_address, what_is_no_address_is_named)
 {
     static const char *const bad[] = {"localhost", "unix:", ":1", "host:", "host:http", "", " , "};

@@ -117,8 +117,8 @@ typedef struct kaena_client_options {
     uint32_t fail_fast;
     /* Where daemons listen: a comma list of "unix:PATH" and "HOST:PORT". NULL: KAENA_KRTD_ADDRESS
      * from the environment, else the daemons in the file KAENA_CONFIG names, else those in
-     * /etc/kaena/krtd.json, else unix:/run/kaena/krtd0.sock, or $XDG_RUNTIME_DIR/kaena/krtd0.sock
-     * where there is no /run/kaena. */
+     * /etc/kaena/krtd.json, else krtd0.sock in $KAENA_RUNDIR, /run/kaena or
+     * $XDG_RUNTIME_DIR/kaena. */
     const char *address;
     int64_t timeout_ms; /* for calls that set none; 0 = 30,000 */
 } kaena_client_options;
