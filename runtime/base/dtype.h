@@ -54,7 +54,7 @@ static inline float kaena_bf16_to_f32(uint16_t b)
     return kaena_f32_from_bits((uint32_t)b << 16);
 }
 
-/* Round to nearest even; any NaN becomes 0x7fc0 (design.md, section 4: the bits are defined).
+/* Round to nearest even; any NaN becomes 0x7fc0 (ARCHITECTURE.md: the bits are defined).
  * Denormals are kept: who wants them flushed sets MXCSR and uses the kernels' cast. */
 static inline uint16_t kaena_bf16_from_f32(float f)
 {

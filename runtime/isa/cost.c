@@ -1,4 +1,4 @@
-/* What one instruction costs on the hardware's rates (design.md, section 4). */
+/* What one instruction costs on the hardware's rates (ARCHITECTURE.md, the machine). */
 #include "cost.h"
 
 #define ACT_FLOPS_PER_CYCLE 512.0

@@ -1,5 +1,5 @@
 /* SIMD kernels of the emulated engines, one table of functions per ISA level, the same bits on
- * every level (design.md, section 4).
+ * every level (ARCHITECTURE.md, the machine).
  *
  * Rules: no allocation, no globals, no OS calls, reentrant. Callers run with MXCSR = DAZ | FTZ |
  * nearest, all masked (tpb sets it). Pointers carry the element type beside them; strides are in

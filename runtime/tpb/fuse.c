@@ -1,5 +1,5 @@
 /* Finds the runs of LDW and MATMUL that fill one PSUM tile and the ACT that drains it, and decides
- * which of them may become one operation (design.md section 4, "Fusion makes emulation fast").
+ * which of them may become one operation (docs/tpb.md).
  *
  * Condition (a), nobody else reads the tile: every read of PSUM in the program (an accumulating
  * MATMUL, an ACT) that does not stand in a run which has overwritten what it reads is a stray

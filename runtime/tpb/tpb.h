@@ -1,8 +1,8 @@
 /* One emulated TPB: predecode with fusion, execution of chunks, single-step.
  *
  * A program that kisa_verify has accepted is predecoded once per load into operations; runs of
- * LDW/MATMUL with the ACT that drains them become one operation where the conditions of design.md
- * section 4 hold (docs/tpb.md). Executing is: bind spaces to addresses, then take chunks of
+ * LDW/MATMUL with the ACT that drains them become one operation where the conditions of docs/tpb.md
+ * hold. Executing is: bind spaces to addresses, then take chunks of
  * operations. The bits do not depend on fusion, chunks, threads or level. */
 #ifndef KAENA_TPB_H
 #define KAENA_TPB_H

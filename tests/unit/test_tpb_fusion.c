@@ -1,4 +1,4 @@
-/* What fuses and what must not: each condition of design.md broken once, with the same bits. */
+/* What fuses and what must not: each condition of docs/tpb.md broken once, with the same bits. */
 #include <string.h>
 
 #include "ktest.h"
