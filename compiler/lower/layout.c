@@ -155,11 +155,13 @@ static void find_concats(layout *l)
         for (uint32_t k = 0; k < n->n_in; k++) {
             const kgr_value *v = n->in[k];
             plan *p = plan_of(l, v);
-            bool here = v->producer && p->written_by_compute && !p->into && !p->is_output &&
+            /* Inputs of the step have views by now: nothing here writes them. */
+            bool made_here = v->producer && !kcc_view_of(m, v)->buf;
+            bool here = made_here && p->written_by_compute && !p->into && !p->is_output &&
                         !has_halo(p) && p->order == plan_of(l, n->out[0])->order &&
                         v->t.dtype == n->out[0]->t.dtype;
             /* A concatenation of its own may lie inside too. */
-            if (v->producer && !p->written_by_compute &&
+            if (made_here && !p->written_by_compute &&
                 kcc_row_of(v->producer->op)->kind == KCC_CONCAT)
                 here = !p->into && !p->is_output && !has_halo(p) &&
                        p->order == plan_of(l, n->out[0])->order;

@@ -270,3 +270,50 @@ KTEST(lower, bits_do_not_depend_on_the_schedule)
             kaena_arena_fini(&base.arena);
         }
 }
+
+/* What comes from a host step, whatever operator made it, is never written in place by this one. */
+KTEST(lower, concatenates_results_of_the_host)
+{
+    static const char *const makers[] = {"Gather(%x, %i) {axis=1}", "Concat(%q, %q) {axis=1}"};
+    for (size_t k = 0; k < sizeof makers / sizeof *makers; k++) {
+        lowered l = {0};
+        kaena_err err;
+        char text[512];
+        kaena_arena_init(&l.arena, 0);
+        l.opt = (kcc_options){.cast = KCC_CAST_NONE, .num_tpbs = 1};
+        (void)snprintf(text, sizeof text,
+                       "graph \"g\" { input %%x: float32[2,3] const %%i: int64[2] = {0, 1} "
+                       "%%q: none[*] = Gather(%%x, %%i) {axis=1} %%h: none[*] = %s "
+                       "%%y: none[*] = Concat(%%h, %%x) {axis=1} output %%y }",
+                       makers[k]);
+        KTEST_OK(err, kgr_parse(&l.arena, text, strlen(text), &l.graph, &err));
+        KTEST_OK(err, kcc_pass_infer(l.graph, &l.opt, &err));
+        for (kgr_node *n = l.graph->first; n; n = n->next)
+            n->device = n == l.graph->last ? 1 : 2;
+        kcc_partition_build(l.graph, &l.plan);
+        const kcc_step *s = &l.plan.steps[l.plan.n_steps - 1];
+        cr_assert(s->on_device && s->n_nodes == 1);
+        l.weights = kcc_weights_create(&l.arena);
+        l.module = kcc_module_create(&l.arena, &l.opt, l.graph, s->nodes, s->n_nodes, s->in,
+                                     s->n_in, s->out, s->n_out, l.weights);
+        KTEST_OK(err, kcc_layout(l.module, &err));
+        KTEST_OK(err, kcc_place(l.module, &err));
+        KTEST_OK(err, kcc_plan(l.module, &err));
+        KTEST_OK(err, kcc_emit(l.module, &err));
+        for (uint32_t i = 0; i < l.module->n_io; i++)
+            l.io_bytes[i] = kop_elements(&l.module->io[i]->t) * sizeof(float);
+        l.program[0] = (kisa_program){l.module->code[0].inst, l.module->code[0].n};
+        io_set io = make_io(&l);
+        run_lowered(&l, io.io, true, KER_SCALAR);
+        const float *y = (const float *)(const void *)io.io[s->n_in];
+        size_t columns = (size_t)s->in[0]->t.shape.dim[1], wide = columns + 3;
+        for (size_t r = 0; r < 2; r++)
+            for (size_t c = 0; c < wide; c++) {
+                const float *from = (const float *)(const void *)io.io[c >= columns];
+                float want = c < columns ? from[r * columns + c] : from[r * 3 + c - columns];
+                cr_assert(y[r * wide + c] == want, "row %zu, column %zu", r, c);
+            }
+        free_io(&io);
+        kaena_arena_fini(&l.arena);
+    }
+}
