@@ -12,6 +12,8 @@
 
 #define MODEL_NAME_MAX 128
 #define TENSOR_ALIGN 64
+/* gRPC counts the bytes of a message in 32 bits, and clients in 31. */
+#define MAX_ANSWER_BYTES 2000000000u
 
 #define LOADING KAENA__V1__MODEL_STATE__LOADING
 #define READY KAENA__V1__MODEL_STATE__READY
@@ -195,6 +197,10 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_dept
         !lay_out(info.out, info.n_out, &m->out_offset, &out_size))
         return KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
                         "its tensors need more memory than there is");
+    if (out_size > MAX_ANSWER_BYTES)
+        return KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
+                        "its outputs take %zu bytes: an answer may have %u", out_size,
+                        MAX_ANSWER_BYTES);
     m->in_pool = krt_pool_create(in_size, info.contexts);
     /* Outputs are held until they are sent: as many again as run. */
     m->out_pool = krt_pool_create(out_size, (size_t)info.contexts * 2);

@@ -113,6 +113,12 @@ class Load(fake.TestCase):
             fake.shutil.rmtree(directory)
             outside.unlink()
 
+    def test_answers_that_no_message_can_carry(self):
+        with Krtd() as krtd, krtd.client() as client:
+            self.fails(StatusCode.RESOURCE_EXHAUSTED, client.load, model(outputs=["y float32 500000001"]),
+                       reason=Reason.LIMIT, says="an answer may have 2000000000")
+            self.assertEqual(len(client.models()), 0)
+
     def test_memory(self):
         with Krtd() as krtd, krtd.client() as client:
             client.load(model("a", dram=600000))
