@@ -1,21 +1,18 @@
 /* Matmul tiles of both AVX-512 levels. Include after mm_drive.h and simd.h. */
 
-/* Accumulators fill the 32 registers but for one panel row and a broadcast. Tiles with more rows
- * than 6, 8 and 12 ran slower: too few general registers for their row pointers. */
+/* Accumulators fill the 32 registers but for one panel row and a broadcast; tiles of few panels
+ * have as many rows as there are general registers for row pointers. Blocks of rows are balanced,
+ * so every smaller count occurs. */
+/* clang-format off */
 #define MM_TILES_512(T)                                                                            \
-    T(1, 4)                                                                                        \
-    T(2, 4)                                                                                        \
-    T(3, 4)                                                                                        \
-    T(4, 4)                                                                                        \
-    T(5, 4)                                                                                        \
-    T(6, 4) T(1, 3) T(2, 3) T(3, 3) T(4, 3) T(5, 3) T(6, 3) T(7, 3) T(8, 3) T(1, 2) T(2, 2)        \
-        T(3, 2) T(4, 2) T(5, 2) T(6, 2) T(7, 2) T(8, 2) T(9, 2) T(10, 2) T(11, 2) T(12, 2) T(1, 1) \
-            T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(7, 1) T(8, 1) T(9, 1) T(10, 1) T(11, 1)      \
-                T(12, 1)
-#define MM_ROWS_512                                                                                \
-    {                                                                                              \
-        0, 12, 12, 8, 6                                                                            \
-    }
+    T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4)                                                \
+    T(1, 3) T(2, 3) T(3, 3) T(4, 3) T(5, 3) T(6, 3) T(7, 3) T(8, 3)                                \
+    T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2) T(7, 2) T(8, 2) T(9, 2) T(10, 2) T(11, 2)      \
+    T(12, 2)                                                                                       \
+    T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1) T(7, 1) T(8, 1) T(9, 1) T(10, 1) T(11, 1)      \
+    T(12, 1)
+#define MM_ROWS_512 {0, 12, 12, 8, 6}
+/* clang-format on */
 
 /* One half of each pair as float: phase 0 the odd element (high half), phase 1 the even one. */
 MM_INLINE __m512 mm_bf16_half(int phase, __m512i v)

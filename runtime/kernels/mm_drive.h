@@ -232,7 +232,7 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
             b.row[i] = a->x.p + at.x;
             if (b.finish) {
                 b.dst[i] = a->dst.p + at.dst;
-                b.residual[i] = a->residual.p + at.residual;
+                b.residual[i] = a->residual.p ? a->residual.p + at.residual : b.dst[i];
             }
             mm_cursor_next(&at);
         }
