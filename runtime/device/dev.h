@@ -83,6 +83,9 @@ struct dev_request {
      */
     void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
     void *user;
+    /* For dev_run: the model is so small that waking a worker would cost more than its help is
+     * worth. Workers are called only where the run has to wait for another. */
+    bool alone;
     uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device */
 };
 

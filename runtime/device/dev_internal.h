@@ -42,6 +42,8 @@ struct dev_system {
     uint32_t n_contexts;                   /* of all models: what |active| must hold */
     pthread_t *threads;
     bool stop;
+    /* Contexts, running or ready, that want workers; written with the lock. */
+    _Atomic uint32_t wanting;
     /* Sleeping workers; without the lock. */
     _Atomic uint32_t sleepers, alarm;
 };
@@ -60,6 +62,7 @@ struct dev_context {
     uint32_t helpers;   /* threads inside tpb_run_help or dev_run */
     uint64_t round;     /* of device steps: tells a new one from an old */
     bool on_device, is_free;
+    bool alone; /* runs in dev_run without workers, for now */
     /* Of the thread that has the context, without the lock: */
     uint8_t *scratch;
     uint8_t *values;   /* static values that are neither inputs nor outputs */
@@ -99,6 +102,9 @@ struct dev_model {
 
 /* Wakes a sleeping worker, if there is one. Cheap when there is none. Thread: any. */
 void dev_wake(void *system);
+/* Counts a context that wants workers, as it begins and ends to; nothing where it does not. With
+ * the lock held. */
+void dev_want(dev_system *sys, bool wants, bool begin);
 /* Puts a context on the list of those whose plan wants a thread. Takes the lock. */
 void dev_make_ready(dev_context *c);
 /* Works on |c| until |waiter| is done. */

@@ -61,11 +61,13 @@ static void start_device(dev_context *c)
     tpb_run_reset_in_turn(c->run[c->step], c->turn);
     c->on_device = true;
     c->round++;
+    c->alone = c->waiter && c->request->alone;
+    dev_want(sys, !c->alone, true);
     sys->active[sys->n_active++] = c;
-    bool alone = c->waiter != NULL;
+    bool waited_for = c->waiter != NULL;
     (void)pthread_mutex_unlock(&sys->lock);
     /* Who waits in dev_run works himself; the others are woken when there is enough to share. */
-    if (!alone)
+    if (!waited_for)
         dev_wake(sys);
 }
 

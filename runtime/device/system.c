@@ -34,9 +34,12 @@ static void futex_wake(_Atomic uint32_t *word, int n)
 void dev_wake(void *system)
 {
     dev_system *sys = system;
-    /* Pairs with the fence of sleep_until_work: either we see the sleeper or he sees the work. */
+    /* Pairs with the fence of sleep_until_work: either we see the sleeper or he sees the work; and
+     * with our own in another thread: a run that starts to want workers sees a TPB that we have
+     * just left, or we see the run. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&sys->sleepers, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&sys->sleepers, memory_order_relaxed) == 0 ||
+        atomic_load_explicit(&sys->wanting, memory_order_relaxed) == 0)
         return;
     atomic_fetch_add_explicit(&sys->alarm, 1, memory_order_release);
     futex_wake(&sys->alarm, 1);
@@ -49,8 +52,15 @@ void dev_waiter_signal(dev_waiter *waiter)
     futex_wake(&waiter->done, INT_MAX);
 }
 
+void dev_want(dev_system *sys, bool wants, bool begin)
+{
+    if (wants)
+        atomic_fetch_add_explicit(&sys->wanting, begin ? 1 : (uint32_t)-1, memory_order_relaxed);
+}
+
 static void push_ready(dev_system *sys, dev_context *c)
 {
+    dev_want(sys, true, true);
     c->next = NULL;
     if (sys->ready_last)
         sys->ready_last->next = c;
@@ -80,6 +90,7 @@ static void deactivate(dev_system *sys, dev_context *c)
             sys->active[i] = sys->active[--sys->n_active];
             break;
         }
+    dev_want(sys, !c->alone, false);
     c->on_device = false;
 }
 
@@ -106,6 +117,7 @@ static bool work_once(dev_system *sys)
 {
     dev_context *c = sys->ready_first;
     if (c) {
+        dev_want(sys, true, false);
         sys->ready_first = c->next;
         if (!sys->ready_first)
             sys->ready_last = NULL;
@@ -118,6 +130,8 @@ static bool work_once(dev_system *sys)
     for (uint32_t tried = 0, n = sys->n_active; tried < n && sys->n_active; tried++) {
         tpb_help did;
         c = sys->active[sys->cursor++ % sys->n_active];
+        if (c->alone)
+            continue;
         if (help_once(sys, c, &did)) {
             (void)pthread_mutex_unlock(&sys->lock);
             dev_step_done(c);
@@ -144,11 +158,11 @@ static bool spin(dev_system *sys)
     uint64_t end = 0;
     do {
         (void)pthread_mutex_lock(&sys->lock);
-        bool worked = work_once(sys), running = sys->n_active != 0;
+        bool worked = work_once(sys);
         (void)pthread_mutex_unlock(&sys->lock);
         if (worked)
             return true;
-        if (!running)
+        if (atomic_load_explicit(&sys->wanting, memory_order_relaxed) == 0)
             return false;
         for (int i = 0; i < 32; i++)
             __builtin_ia32_pause();
@@ -214,6 +228,12 @@ void dev_work_until(dev_context *c, dev_waiter *waiter)
             __builtin_ia32_pause();
             continue;
         }
+        (void)pthread_mutex_lock(&sys->lock);
+        if (c->on_device && c->waiter == waiter && c->alone) {
+            c->alone = false; /* it waits for a TPB: whoever comes by may go on with it */
+            dev_want(sys, true, true);
+        }
+        (void)pthread_mutex_unlock(&sys->lock);
         dev_wake(sys);
         futex_wait(&waiter->done, 0);
     }

@@ -171,7 +171,9 @@ static bool submit(krt_image *image, krt_exec *exec)
 
 static bool run(krt_image *image, krt_exec *exec)
 {
-    return dev_run(image->model, request_of(exec));
+    dev_request *request = request_of(exec);
+    request->alone = true; /* whoever runs a model in place knows it to be short */
+    return dev_run(image->model, request);
 }
 
 static bool idle(const krt_image *image)
