@@ -14,6 +14,9 @@
 #define TENSOR_ALIGN 64
 /* gRPC counts the bytes of a message in 32 bits, and clients in 31. */
 #define MAX_ANSWER_BYTES 2000000000u
+/* Output buffers of a model that wait for use: so many bytes, but no more buffers than this. */
+#define KEEP_BYTES (64u << 20)
+#define MAX_KEPT 64u
 
 #define LOADING KAENA__V1__MODEL_STATE__LOADING
 #define READY KAENA__V1__MODEL_STATE__READY
@@ -202,8 +205,11 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_dept
                         "its outputs take %zu bytes: an answer may have %u", out_size,
                         MAX_ANSWER_BYTES);
     m->in_pool = krt_pool_create(in_size, info.contexts);
-    /* Outputs are held until they are sent: as many again as run. */
-    m->out_pool = krt_pool_create(out_size, (size_t)info.contexts * 2);
+    /* Outputs are held until they are sent: as many again as run, and what a busy client has
+     * asked for before the first is on its way. */
+    size_t waiting = KEEP_BYTES / (out_size + 1);
+    waiting = waiting < MAX_KEPT ? waiting : MAX_KEPT;
+    m->out_pool = krt_pool_create(out_size, (size_t)info.contexts * 2 + waiting);
     /* The first of each is made now, so that the first request finds it. */
     krt_block *in = m->in_pool ? krt_pool_get(m->in_pool) : NULL;
     krt_block *out = m->out_pool ? krt_pool_get(m->out_pool) : NULL;
