@@ -218,10 +218,11 @@ static void finish(request *r, const kaena_err *err)
         m->failures++;
     } else {
         m->inferences++;
-        /* One run that the scheduler has interrupted says little: it counts double at most. */
+        /* What makes a run longer than others, an interruption or a worker's wake-up, is not the
+         * model's: shorter runs count at once, longer ones slowly and double at most. */
         if (m->run_ns && ran > 2 * m->run_ns)
             ran = 2 * m->run_ns;
-        m->run_ns = m->run_ns ? (m->run_ns * 7 + ran) / 8 : ran;
+        m->run_ns = ran > m->run_ns && m->run_ns ? (m->run_ns * 7 + ran) / 8 : ran;
         m->run_ns += m->run_ns < 8; /* 0 stands for "not known", and must not swallow growth */
     }
     (void)pthread_mutex_unlock(&m->lock);
