@@ -44,7 +44,7 @@ class Device(fake.TestCase):
         return m
 
     def test_answers_do_not_depend_on_company(self):
-        with self.krtd("--threads", "2") as krtd, krtd.client() as client:
+        with self.krtd("--threads", "2", "--queue-depth", "1024") as krtd, krtd.client() as client:
             for name in "ab":
                 self.load(client, self.neff, name)
             shades = [i / 16 for i in range(16)]
