@@ -144,6 +144,9 @@ static kaena_status check_step(plan_check *c, const Kaena__V1__NeffStep *s)
         return verify_programs(c, s->device);
     case KAENA__V1__NEFF_STEP__KIND_HOST:
         return check_host(c, s->host);
+    case KAENA__V1__NEFF_STEP__KIND_BRANCH:
+    case KAENA__V1__NEFF_STEP__KIND_LOOP:
+    case KAENA__V1__NEFF_STEP__KIND_SELECT:
     case KAENA__V1__NEFF_STEP__KIND__NOT_SET:
     case _KAENA__V1__NEFF_STEP__KIND__CASE_IS_INT_SIZE:
         break;
