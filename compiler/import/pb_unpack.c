@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "pb_budget.h"
+
 /* What is left of the bytes, and where they began: messages name offsets in the file. */
 typedef struct wire {
     const uint8_t *start, *at, *end;
@@ -83,23 +85,9 @@ static kaena_status scan(wire *w, const ProtobufCMessageDescriptor *d, const uin
     return KAENA_OK;
 }
 
-typedef struct budget {
-    kaena_arena *arena;
-    size_t left;
-    bool exhausted;
-} budget;
-
 static void *budget_alloc(void *data, size_t size)
 {
-    budget *b = data;
-    void *p = size <= b->left ? kaena_arena_alloc(b->arena, size) : NULL;
-    if (!p) {
-        b->exhausted = true;
-        return NULL;
-    }
-    size_t held = size < 64 ? 64 : size; /* the arena's grain */
-    b->left -= held < b->left ? held : b->left;
-    return p;
+    return kcc_pb_alloc(data, size);
 }
 
 static void budget_free(void *data, void *p)
@@ -116,16 +104,12 @@ kaena_status kcc_pb_unpack(kaena_arena *arena, const ProtobufCMessageDescriptor 
         data = ""; /* an empty file has no address */
     wire w = {.start = data, .at = data, .end = (const uint8_t *)data + size, .err = err};
     KAENA_TRY(scan(&w, descriptor, w.end, 1));
-    budget b = {.arena = arena};
-    if (__builtin_mul_overflow(size, (size_t)KCC_PB_EXPANSION, &b.left) ||
-        __builtin_add_overflow(b.left, KCC_PB_EXPANSION_BASE, &b.left))
-        b.left = SIZE_MAX;
+    kcc_pb_budget b;
+    kcc_pb_budget_init(&b, arena, size);
     ProtobufCAllocator allocator = {budget_alloc, budget_free, &b};
     ProtobufCMessage *m = protobuf_c_message_unpack(descriptor, &allocator, size, data);
     if (!m && b.exhausted)
-        return KAENA_FAIL(err, RESOURCE_EXHAUSTED,
-                          "the file expands to more than %d times its size in memory",
-                          KCC_PB_EXPANSION);
+        return kcc_pb_exhausted(err);
     if (!m)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "not a %s, or damaged", descriptor->short_name);
     *message = m;

@@ -11,13 +11,9 @@
 #include "err.h"
 
 #define KCC_PB_MAX_DEPTH 32 /* of nested messages */
-/* What the unpacked message may take: this multiple of the packed size, plus a base that lets small
- * files have any form. */
-#define KCC_PB_EXPANSION 16
-#define KCC_PB_EXPANSION_BASE ((size_t)16 << 20)
 
 /* |message| is a member of a view that |descriptor| describes; everything it points to lives in
- * |arena|, so it is never freed singly. Fields of type bytes are aligned to 64.
+ * |arena|, so it is never freed singly. Fields of type bytes are aligned as kcc_pb_alloc says.
  *
  * INVALID_ARGUMENT    damaged, nested too deeply, or a name with an embedded NUL; the message has
  * the byte offset RESOURCE_EXHAUSTED  expands beyond the bound, or the arena is full */
