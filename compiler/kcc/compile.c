@@ -20,6 +20,11 @@ static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
                            err);
 }
 
+static kaena_status stage_pin(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_pass_pin(c->graph, &c->opt, err);
+}
+
 static kaena_status stage_infer(kcc_compilation *c, kaena_err *err)
 {
     return kcc_pass_infer(c->graph, &c->opt, err);
@@ -147,6 +152,7 @@ static const struct stage {
     const char *establishes;
 } stages[] = {
     {"import", stage_import, "a graph of canonical operators"},
+    {"pin", stage_pin, "places of the nodes that the user placed"},
     {"infer", stage_infer, "types and shapes of all values"},
     {"fold", stage_fold, "no node has constant inputs alone"},
     {"simplify", stage_simplify, "fewer and more regular nodes"},

@@ -270,7 +270,7 @@ static kgr_value *insert_copy(layout *l, uint32_t at, kgr_value *v, kaena_dtype 
     kgr_value *in[1] = {v};
     kgr_node *n = kgr_node_add(m->graph, before ? before : kgr_at_start, KOP_Cast, NULL, "layout",
                                in, 1, NULL, 1);
-    n->device = 1;
+    n->device = KGR_DEVICE;
     n->out[0]->t = v->t;
     n->out[0]->t.dtype = dtype;
     kgr_attr_int(m->graph, n, "to", (int64_t)dtype);

@@ -142,9 +142,6 @@ kaena_status kcc_layout(kcc_module *m, kaena_err *err) KAENA_CHECKED;
 /* Requires: planned buffers. Establishes: m->code, m->layer; WEIGHTS pieces. */
 kaena_status kcc_emit(kcc_module *m, kaena_err *err) KAENA_CHECKED;
 
-/* Arithmetic of a node, for placement and reports. */
-double kcc_node_flops(const kgr_node *n);
-
 /* --- For lowerings (emit_*.c, lower_*.c)
  * --------------------------------------------------------------------------------------------------------
  */

@@ -1,6 +1,7 @@
 /* The module: creation, and the emission of every node into the programs. */
 #include <string.h>
 
+#include "cost.h"
 #include "lower.h"
 
 kcc_module *kcc_module_create(kaena_arena *arena, const kcc_options *opt, kgr_graph *g,
@@ -29,19 +30,6 @@ kcc_module *kcc_module_create(kaena_arena *arena, const kcc_options *opt, kgr_gr
     }
     m->code = KAENA_NEW_N(arena, kcc_code, m->n_tpbs);
     return m;
-}
-
-double kcc_node_flops(const kgr_node *n)
-{
-    double out = (double)kop_elements(&n->out[0]->t);
-    if (n->op == KOP_Conv || n->op == KOP_Gemm || n->op == KOP_MatMul) {
-        size_t columns = n->op == KOP_Conv
-                             ? (size_t)n->in[1]->t.shape.dim[0]
-                             : (size_t)n->out[0]->t.shape.dim[n->out[0]->t.shape.rank - 1];
-        return columns ? 2 * out * (double)(kop_elements(&n->in[1]->t) / columns) : 0;
-    }
-    return kcc_row_of(n->op) && kcc_row_of(n->op)->kind == KCC_COMPUTE && n->op != KOP_Cast ? out
-                                                                                            : 0;
 }
 
 static void add_layer(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t first,

@@ -75,7 +75,7 @@ static demand demand_of(const kgr_node *n, uint32_t slot, kcc_cast mode)
     const kgr_value *v = n->in[slot];
     if (!v || v->t.dtype != KAENA_F32)
         return READS_ANY;
-    if (n->device != 1)
+    if (n->device != KGR_DEVICE)
         return READS_F32;
     const struct mover *m = mover_of(n);
     if (m)
@@ -117,7 +117,7 @@ static void choose_types(const kgr_graph *g, kcc_cast mode, wish *wishes, const 
 {
     for (const kgr_node *n = g->last; n; n = n->prev) {
         kaena_dtype result = KAENA_F32;
-        if (n->device == 1) {
+        if (n->device == KGR_DEVICE) {
             result = KAENA_BF16;
             for (uint32_t i = 0; i < n->n_out; i++)
                 if (stored_as(n->out[i], wishes[n->out[i]->id], sum[n->out[i]->id], mode) ==
@@ -128,9 +128,9 @@ static void choose_types(const kgr_graph *g, kcc_cast mode, wish *wishes, const 
             kgr_value *v = n->out[i];
             if (v->t.dtype != KAENA_F32)
                 continue;
-            type[v->id] = n->device != 1 ? KAENA_F32
-                          : mover_of(n)  ? result
-                                         : stored_as(v, wishes[v->id], sum[v->id], mode);
+            type[v->id] = n->device != KGR_DEVICE ? KAENA_F32
+                          : mover_of(n)           ? result
+                                                  : stored_as(v, wishes[v->id], sum[v->id], mode);
         }
         for (uint32_t i = 0; i < n->n_in; i++) {
             demand d = demand_of(n, i, mode);
@@ -172,7 +172,7 @@ static kaena_status converted(caster *c, kgr_value *v, kaena_dtype to, kgr_value
         r = n && kgr_attr_int(g, n, "to", to) ? n->out[0] : NULL;
         if (r) {
             r->t = (kop_tensor){.dtype = to, .shape = v->t.shape};
-            n->device = 1;
+            n->device = KGR_DEVICE;
         }
     }
     if (!r)
@@ -230,7 +230,8 @@ static kaena_status cast_graph(caster *c, wish *wishes, bool *sum, kaena_dtype *
         next = n->next;
         KAENA_TRY(cast_operands(c, n));
         /* A Cast of the model says in its attribute what it writes. */
-        if (n->op == KOP_Cast && n->device == 1 && !kgr_attr_int(g, n, "to", n->out[0]->t.dtype))
+        if (n->op == KOP_Cast && n->device == KGR_DEVICE &&
+            !kgr_attr_int(g, n, "to", n->out[0]->t.dtype))
             return KAENA_FAIL(c->err, RESOURCE_EXHAUSTED, "no memory for '%s'", n->name);
     }
     return KAENA_OK;

@@ -23,6 +23,9 @@ typedef struct kcc_options {
     uint32_t num_tpbs; /* 1..64 */
     bool debug;        /* keep the DEBUG section */
     bool must_compile; /* an operator for the host is an error */
+    /* Operators (the framework's name or the canonical one) and nodes that the user placed. */
+    const char *const *host_ops, *const *device_ops;
+    uint32_t n_host_ops, n_device_ops;
 } kcc_options;
 
 #endif

@@ -34,10 +34,11 @@ static inline bool kcc_same_shape(const kgr_value *a, const kgr_value *b)
     return kcc_known(a) && kcc_known(b) && kaena_shape_equal(&a->t.shape, &b->t.shape);
 }
 
-/* The node that computes |v| by |op|, or NULL. */
+/* The node that computes |v| by |op| and may be merged with others, or NULL. */
 static inline kgr_node *kcc_made_by(const kgr_value *v, kop_op op)
 {
-    return v && v->producer && v->producer->op == op ? v->producer : NULL;
+    kgr_node *p = v ? v->producer : NULL;
+    return p && p->op == op && p->device != KGR_HOST ? p : NULL;
 }
 
 #endif

@@ -10,6 +10,10 @@
 #include "graph.h"
 #include "options.h"
 
+/* Places what --host-ops and --device-ops name. Right after the import, so that the framework's
+ * operators are still there. NOT_FOUND: the model has nothing of that name. */
+kaena_status kcc_pass_pin(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
+
 /* Types and shapes of all values; shape arithmetic becomes constants. */
 kaena_status kcc_pass_infer(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
@@ -40,9 +44,11 @@ kaena_status kcc_pass_fuse(kgr_graph *g, const kcc_options *opt, kaena_err *err)
  * in a few words for the report ("no lowering for operator Loop"). */
 typedef bool (*kcc_lowerable_fn)(const kgr_node *n, const char **reason);
 
-/* Sets device and reason of every node. A node whose result's shape depends on data goes to the
- * host, and so does a stretch of mere copies between host nodes. UNIMPLEMENTED with must_compile
- * when anything is left for the host: names the first nodes and their reasons. */
+/* Sets device and reason of every node. Pinned nodes stay where they are: UNIMPLEMENTED where the
+ * device cannot run one. A node whose result's shape depends on data goes to the host, and so do
+ * connected nodes next to the host that would wait longer for their tensors than the host needs to
+ * compute them (cost.h). UNIMPLEMENTED with must_compile when anything is left for the host: names
+ * the first nodes and their reasons. */
 kaena_status kcc_pass_partition(kgr_graph *g, const kcc_options *opt, kcc_lowerable_fn lowerable,
                                 kaena_err *err) KAENA_CHECKED;
 

@@ -11,14 +11,14 @@ uint32_t kcc_steps_assign(const kgr_graph *g, bool device_first, uint32_t *step_
 {
     uint32_t most = 0;
     for (const kgr_node *n = g->first; n; n = n->next) {
-        bool odd = (n->device == 1) != device_first;
+        bool odd = (n->device == KGR_DEVICE) != device_first;
         uint32_t step = odd;
         for (uint32_t i = 0; i < n->n_in; i++) {
             const kgr_node *p = n->in[i] ? n->in[i]->producer : NULL;
             if (!p)
                 continue;
             uint32_t at = step_of[p->out[0]->id];
-            at += (p->device == 1) != (n->device == 1);
+            at += (p->device == KGR_DEVICE) != (n->device == KGR_DEVICE);
             step = at > step ? at : step;
         }
         step_of[n->out[0]->id] = step;
@@ -37,7 +37,7 @@ static void sort_nodes(kgr_graph *g, const uint32_t *step_of, uint32_t n_steps, 
         out->steps[i].nodes = KAENA_NEW_N(g->arena, kgr_node *, count[i]);
     for (kgr_node *n = g->first; n; n = n->next) {
         kcc_step *s = &out->steps[step_of[n->out[0]->id]];
-        s->on_device = n->device == 1;
+        s->on_device = n->device == KGR_DEVICE;
         s->nodes[s->n_nodes++] = n;
     }
     for (uint32_t i = 0; i < n_steps; i++)
@@ -86,8 +86,8 @@ void kcc_partition_build(kgr_graph *g, kcc_partition *out)
              *b = KAENA_NEW_N(g->arena, uint32_t, g->n_values),
              *seen = KAENA_NEW_N(g->arena, uint32_t, g->n_values);
     for (const kgr_node *n = g->first; n; n = n->next) {
-        assert(n->device == 1 || n->device == 2);
-        *(n->device == 1 ? &p.n_device_nodes : &p.n_host_nodes) += 1;
+        assert(n->device == KGR_DEVICE || n->device == KGR_HOST);
+        *(n->device == KGR_DEVICE ? &p.n_device_nodes : &p.n_host_nodes) += 1;
     }
     /* Whichever kind comes first may leave its first step empty, so each numbering is counted
      * without. */

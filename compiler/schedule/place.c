@@ -1,6 +1,7 @@
 /* Placement: stages of a pipeline, or times between barriers. */
 #include <string.h>
 
+#include "cost.h"
 #include "schedule.h"
 
 /* Cost of a node on one TPB in cycles, roughly: the PE array's or the slower engines' arithmetic,

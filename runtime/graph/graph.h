@@ -45,6 +45,13 @@ struct kgr_value {
     uint64_t digest;         /* of a constant whose contents the text form left out; else 0 */
 };
 
+/* Where a node is computed. */
+typedef enum kgr_place {
+    KGR_UNPLACED,
+    KGR_DEVICE,
+    KGR_HOST, /* set before the partition pass: the user's will; the node stays in one piece */
+} kgr_place;
+
 struct kgr_node {
     kop_op op;
     const char *name;   /* unique; made up ("Conv_12") where the framework has none */
@@ -55,7 +62,7 @@ struct kgr_node {
     kgr_value **out; /* no NULL entries: unused optional outputs have a value too, or are cut off at
                         the end */
     kop_attr *attr;
-    int32_t device;     /* set by the partition pass: 0 undecided, 1 device, 2 host */
+    kgr_place device;   /* set by the partition pass, or before */
     const char *reason; /* why it is on the host */
     kgr_node *prev, *next;
 };
@@ -147,8 +154,8 @@ void kgr_node_remove(kgr_graph *g, kgr_node *n);
 void kgr_node_move(kgr_graph *g, kgr_node *n, kgr_node *after);
 /* Removes every node none of whose outputs is used; returns how many. Linear. */
 uint32_t kgr_remove_dead(kgr_graph *g);
-/* The only node that uses |v|, in one slot, or NULL when none does, several do, or it is a graph
- * output. */
+/* The only node that uses |v|, in one slot, or NULL when none does, several do, it is a graph
+ * output, or that node is placed on the host and so not to be merged with its neighbours. */
 kgr_node *kgr_only_user(const kgr_value *v);
 
 static inline bool kgr_is_const(const kgr_value *v)

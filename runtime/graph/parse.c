@@ -237,10 +237,10 @@ static kaena_status parse_suffix(parser *p, suffix *s)
     if (kgr_text_take_word(c, "from"))
         KAENA_TRY(kgr_text_name(c, &s->origin));
     if (kgr_text_take_word(c, "device"))
-        s->device = 1;
+        s->device = KGR_DEVICE;
     else if (kgr_text_take_word(c, "host"))
-        s->device = 2;
-    if (s->device == 2 && kgr_text_peek(c) == '"')
+        s->device = KGR_HOST;
+    if (s->device == KGR_HOST && kgr_text_peek(c) == '"')
         KAENA_TRY(kgr_text_name(c, &s->reason));
     return KAENA_OK;
 }

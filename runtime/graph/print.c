@@ -208,8 +208,8 @@ static void print_node(kaena_strbuf *out, const kgr_node *n)
         print_quoted(out, n->origin, strlen(n->origin));
     }
     if (n->device)
-        kaena_strbuf_printf(out, n->device == 1 ? " device" : " host");
-    if (n->device == 2 && n->reason) {
+        kaena_strbuf_printf(out, n->device == KGR_DEVICE ? " device" : " host");
+    if (n->device == KGR_HOST && n->reason) {
         kaena_strbuf_printf(out, " ");
         print_quoted(out, n->reason, strlen(n->reason));
     }

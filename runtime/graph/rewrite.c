@@ -198,5 +198,6 @@ uint32_t kgr_remove_dead(kgr_graph *g)
 
 kgr_node *kgr_only_user(const kgr_value *v)
 {
-    return v->n_uses == 1 && v->first_use ? v->first_use->node : NULL;
+    kgr_node *n = v->n_uses == 1 && v->first_use ? v->first_use->node : NULL;
+    return n && n->device != KGR_HOST ? n : NULL;
 }

@@ -293,8 +293,8 @@ static void check_steps(const kgr_graph *g, const kcc_partition *p)
         for (uint32_t j = 0; j < s->n_in; j++)
             cr_assert(given[s->in[j]->id], "%s is not there yet", s->in[j]->name);
         for (uint32_t j = 0; j < s->n_nodes; j++, n = n->next, count++) {
-            cr_assert(s->nodes[j] == n && (n->device == 1) == s->on_device);
-            cr_assert(n->device == 1 || n->reason);
+            cr_assert(s->nodes[j] == n && (n->device == KGR_DEVICE) == s->on_device);
+            cr_assert(n->device == KGR_DEVICE || n->reason);
         }
         for (uint32_t j = 0; j < s->n_out; j++)
             given[s->out[j]->id] = 1;
@@ -313,9 +313,9 @@ static void check_types(const kgr_graph *g, kcc_cast mode)
     for (uint32_t i = 0; i < g->n_outputs; i++)
         cr_assert(g->outputs[i]->t.dtype == KAENA_F32);
     for (const kgr_node *n = g->first; n; n = n->next) {
-        for (uint32_t i = 0; i < n->n_in && n->device == 2; i++)
+        for (uint32_t i = 0; i < n->n_in && n->device == KGR_HOST; i++)
             cr_assert(!n->in[i] || n->in[i]->t.dtype != KAENA_BF16, "%s", n->name);
-        if (kcc_is_pe(n) && n->device == 1 && mode != KCC_CAST_NONE)
+        if (kcc_is_pe(n) && n->device == KGR_DEVICE && mode != KCC_CAST_NONE)
             cr_assert(n->in[0]->t.dtype == KAENA_BF16 && n->in[1]->t.dtype == KAENA_BF16);
         if (mode == KCC_CAST_NONE)
             cr_assert(n->out[0]->t.dtype == KAENA_F32);
