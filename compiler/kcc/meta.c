@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "compile.h"
+#include "cost.h"
 #include "host_graph.h"
 
 #define INSTANCE_SIZES 3
@@ -178,6 +179,7 @@ static void add_host_operators(builder *b, const kcc_step *s)
                                n->reason ? n->reason : "computed on the host");
         Kaena__V1__NeffLayer *l = new_layer(b, n);
         l->on_host = true;
+        l->estimated_us = kcc_host_us(n);
         l->engine = kaena_arena_strdup(b->a, "host");
     }
 }
@@ -215,6 +217,16 @@ static void add_estimates(builder *b)
     for (int e = 0; e < KISA_ENGINE_COUNT; e++)
         if (sum.busy_s[e] > sum.busy_s[worst])
             worst = (kisa_engine)e;
+    const char *bottleneck = kisa_engine_name(worst);
+    double host_s = 0;
+    for (size_t i = 0; i < b->meta->n_layers; i++)
+        if (b->meta->layers[i]->on_host)
+            host_s += 1e-6 * b->meta->layers[i]->estimated_us;
+    sum.latency_s += host_s;
+    if (host_s > sum.busy_s[worst])
+        bottleneck = "the host";
+    if (host_s > slowest_stage && slowest_stage > 0)
+        slowest_stage = host_s;
     double period = slowest_stage > 0 ? slowest_stage : sum.latency_s;
     for (int i = 0; i < INSTANCE_SIZES; i++) {
         uint32_t groups = instance_chips[i] * TPBS_PER_CHIP / c->opt.num_tpbs;
@@ -226,7 +238,7 @@ static void add_estimates(builder *b)
         e->latency_us = sum.latency_s * 1e6;
         e->throughput_per_s = groups / period;
         e->tpb_utilisation = sum.busy_s[KISA_ENGINE_PE] / (period * c->opt.num_tpbs);
-        e->bottleneck = kaena_arena_strdup(b->a, kisa_engine_name(worst));
+        e->bottleneck = kaena_arena_strdup(b->a, bottleneck);
         b->meta->estimates[b->meta->n_estimates++] = e;
     }
 }

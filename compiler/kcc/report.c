@@ -66,6 +66,19 @@ static void report_layers(const kcc_compilation *c, kaena_strbuf *out)
     free(sorted);
 }
 
+/* Every operator on the host with its share of the estimated time. */
+static void report_host(const Kaena__V1__NeffMeta *m, kaena_strbuf *out)
+{
+    double total = 0;
+    size_t k = 0;
+    for (size_t i = 0; i < m->n_layers; i++)
+        total += m->layers[i]->estimated_us;
+    for (size_t i = 0; i < m->n_layers && k < m->n_host_operators; i++)
+        if (m->layers[i]->on_host)
+            kaena_strbuf_printf(out, "  on the host: %4.1f %% of the time: %s\n",
+                                100 * m->layers[i]->estimated_us / total, m->host_operators[k++]);
+}
+
 void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
 {
     const Kaena__V1__NeffMeta *m = c->meta;
@@ -74,8 +87,7 @@ void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
         out, "%s: %u operators on the device, %u on the host, %zu step%s; %u TPB%s, %s\n", c->model,
         device, host, m->plan->n_steps, m->plan->n_steps == 1 ? "" : "s", m->num_tpbs,
         m->num_tpbs == 1 ? "" : "s", m->optimize);
-    for (size_t i = 0; i < m->n_host_operators; i++)
-        kaena_strbuf_printf(out, "  on the host: %s\n", m->host_operators[i]);
+    report_host(m, out);
     report_memory(c, out);
     for (size_t i = 0; i < m->n_estimates; i++) {
         const Kaena__V1__NeffEstimate *e = m->estimates[i];

@@ -190,7 +190,7 @@ void kcc_part(int64_t extent, int64_t unit, uint32_t part, uint32_t parts, int64
  * stored once. */
 kaena_status kcc_const_view(kcc_module *m, const kgr_value *v, kaena_dtype dtype, kcc_view *out,
                             kaena_err *err) KAENA_CHECKED;
-/* |bytes| of |data| (arena's or mapped, borrowed) as a buffer in WEIGHTS, aligned to 64. */
+/* |bytes| of |data| (arena's or mapped, borrowed, final) as a buffer in WEIGHTS, aligned to 64. */
 kcc_buffer *kcc_weights_add(kcc_module *m, const void *data, uint64_t bytes);
 
 typedef struct kcc_piece {

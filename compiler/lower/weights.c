@@ -1,6 +1,9 @@
-/* The WEIGHTS section under construction. */
+/* The WEIGHTS section under construction. Equal contents are stored once, whoever asks: plans for
+ * several shapes of one model share their weights. */
 #include <inttypes.h>
 #include <string.h>
+
+#include <xxhash.h>
 
 #include "checked.h"
 #include "lower.h"
@@ -8,7 +11,9 @@
 struct kcc_weights {
     kaena_arena *arena;
     kcc_piece *piece;
+    uint64_t *digest; /* of the piece's contents */
     uint32_t n, capacity;
+    uint32_t *slot; /* hash table: index of a piece plus one; twice |capacity| places */
     uint64_t bytes;
 };
 
@@ -26,20 +31,49 @@ const kcc_piece *kcc_weights_pieces(const kcc_weights *w, uint32_t *n, uint64_t 
     return w->piece;
 }
 
+/* The place of a piece with that content, or the free place where it belongs. */
+static uint32_t *slot_of(const kcc_weights *w, uint64_t digest, const void *data, uint64_t bytes)
+{
+    uint32_t mask = 2 * w->capacity - 1;
+    for (uint64_t at = digest;; at++) {
+        uint32_t *slot = &w->slot[at & mask];
+        const kcc_piece *p = *slot ? &w->piece[*slot - 1] : NULL;
+        if (!p || (w->digest[*slot - 1] == digest && p->size == bytes &&
+                   (bytes == 0 || memcmp(p->data, data, bytes) == 0)))
+            return slot;
+    }
+}
+
+static void grow(kcc_weights *w)
+{
+    kcc_weights old = *w;
+    w->capacity = old.capacity ? old.capacity * 2 : 64;
+    w->piece = KAENA_NEW_N(w->arena, kcc_piece, w->capacity);
+    w->digest = KAENA_NEW_N(w->arena, uint64_t, w->capacity);
+    w->slot = KAENA_NEW_N(w->arena, uint32_t, 2 * (size_t)w->capacity);
+    for (uint32_t i = 0; i < old.n; i++) {
+        w->piece[i] = old.piece[i];
+        w->digest[i] = old.digest[i];
+        *slot_of(w, old.digest[i], old.piece[i].data, old.piece[i].size) = i + 1;
+    }
+}
+
 kcc_buffer *kcc_weights_add(kcc_module *m, const void *data, uint64_t bytes)
 {
     kcc_weights *w = m->weights;
-    if (w->n == w->capacity) {
-        uint32_t capacity = w->capacity ? w->capacity * 2 : 64;
-        kcc_piece *grown = KAENA_NEW_N(w->arena, kcc_piece, capacity);
-        if (w->n)
-            memcpy(grown, w->piece, w->n * sizeof *grown);
-        w->piece = grown;
-        w->capacity = capacity;
+    if (w->n == w->capacity)
+        grow(w);
+    uint64_t digest = XXH3_64bits(data, bytes), offset;
+    uint32_t *slot = slot_of(w, digest, data, bytes);
+    if (*slot) {
+        offset = w->piece[*slot - 1].offset;
+    } else {
+        offset = kaena_align_up(w->bytes, 64);
+        w->digest[w->n] = digest;
+        w->piece[w->n++] = (kcc_piece){offset, bytes, data};
+        w->bytes = offset + bytes;
+        *slot = w->n;
     }
-    uint64_t offset = kaena_align_up(w->bytes, 64);
-    w->piece[w->n++] = (kcc_piece){offset, bytes, data};
-    w->bytes = offset + bytes;
     kcc_buffer *b = KAENA_NEW(m->arena, kcc_buffer);
     *b = (kcc_buffer){.bytes = bytes,
                       .space = KISA_WEIGHTS,
