@@ -93,6 +93,10 @@ static const char *const softmax_names[] = {
 #define KISA_SOFTMAX_KIND(name, value, text) [value] = #name,
 #include "isa_kinds.def"
 };
+static const char *const norm_names[] = {
+#define KISA_NORM_KIND(name, value, text) [value] = #name,
+#include "isa_kinds.def"
+};
 
 const kisa_op_row *kisa_op_find(uint16_t op)
 {
@@ -141,6 +145,8 @@ const char *kisa_kind_name(kisa_kind kind, uint64_t value)
         return name_at(window_names, sizeof window_names / sizeof *window_names, value);
     case KISA_KIND_SOFTMAX:
         return name_at(softmax_names, sizeof softmax_names / sizeof *softmax_names, value);
+    case KISA_KIND_NORM:
+        return name_at(norm_names, sizeof norm_names / sizeof *norm_names, value);
     case KISA_KIND_NUMBER:
     case KISA_KIND_REAL:
     case KISA_KIND_BITS:

@@ -78,6 +78,12 @@ typedef enum kisa_softmax_kind {
     KISA_SOFTMAX_COUNT
 } kisa_softmax_kind;
 
+typedef enum kisa_norm_kind {
+#define KISA_NORM_KIND(name, value, text) KISA_NORM_##name = value,
+#include "isa_kinds.def"
+    KISA_NORM_COUNT
+} kisa_norm_kind;
+
 /* An access pattern: element (i0..i3) in turn (t0..t3) of the enclosing loops is at
  *   offset + sum of i * stride + sum of t * advance
  * bytes into the space. Unused dimensions come first and have count 1. */
@@ -147,7 +153,8 @@ typedef enum kisa_kind {
     KISA_KIND_TT,     /* names of isa_kinds.def, also the following */
     KISA_KIND_REDUCE,
     KISA_KIND_WINDOW,
-    KISA_KIND_SOFTMAX
+    KISA_KIND_SOFTMAX,
+    KISA_KIND_NORM
 } kisa_kind;
 
 typedef struct kisa_field_row {

@@ -225,6 +225,17 @@ static kaena_status rule_softmax(const kisa_check *c, const kisa_softmax *f)
     return want_columns(c, "dst", &f->dst);
 }
 
+static kaena_status rule_norm(const kisa_check *c, const kisa_norm *f)
+{
+    KAENA_TRY(want_same_counts(c, "src", &f->src, &f->dst));
+    KAENA_TRY(want_columns(c, "src", &f->src));
+    if (f->scale.space != KISA_NONE)
+        KAENA_TRY(want_same_counts(c, "scale", &f->scale, &f->dst));
+    if (f->bias.space != KISA_NONE)
+        KAENA_TRY(want_same_counts(c, "bias", &f->bias, &f->dst));
+    return want_columns(c, "dst", &f->dst);
+}
+
 static kaena_status rule_lrn(const kisa_check *c, const kisa_lrn *f)
 {
     KAENA_TRY(want_same_counts(c, "src", &f->src, &f->dst));
@@ -267,6 +278,27 @@ static kaena_status rule_gather(const kisa_check *c, const kisa_gather *f)
     return KAENA_OK;
 }
 
+static kaena_status rule_pack(const kisa_check *c, const kisa_pack *f)
+{
+    const kisa_operand *d = &f->dst;
+    bool bytes = d->dtype == KAENA_I8;
+    if (d->dtype == KAENA_U8 || (bytes && f->src.dtype != KAENA_I8) ||
+        (!bytes && (f->src.dtype == KAENA_I8 || f->src.dtype == KAENA_U8)))
+        return kisa_refuse(c, "src, dst: types %s and %s are neither both float nor both int8",
+                           kaena_dtype_name((kaena_dtype)f->src.dtype),
+                           kaena_dtype_name((kaena_dtype)d->dtype));
+    uint32_t pair = 4 / (uint32_t)kaena_dtype_size((kaena_dtype)d->dtype);
+    const uint32_t *n = f->src.count;
+    KAENA_TRY(want_counts(c, "src", &f->src, d->count[0], 1, n[2], n[3]));
+    KAENA_TRY(want_counts(c, "dst", d, n[0],
+                          ((uint64_t)n[3] + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS,
+                          ((uint64_t)n[2] + pair - 1) / pair, (uint64_t)KISA_PANEL_COLUMNS * pair));
+    KAENA_TRY(want_columns(c, "dst", d));
+    if (d->count[2] > 1 && d->stride[2] != 64)
+        return kisa_refuse(c, "dst: panel rows are %" PRId64 " bytes apart, not 64", d->stride[2]);
+    return KAENA_OK;
+}
+
 kaena_status kisa_check_rules(const kisa_check *c, const kisa_inst *inst)
 {
     switch (c->op->format) {
@@ -285,7 +317,7 @@ const char *kisa_in_place(kisa_format format)
     static const char *const of[KISA_FORMAT_COUNT] = {
         [KISA_FORMAT_act] = "src residual", [KISA_FORMAT_tt] = "a b",
         [KISA_FORMAT_dwconv] = "residual",  [KISA_FORMAT_softmax] = "src",
-        [KISA_FORMAT_copy] = "src",
+        [KISA_FORMAT_copy] = "src",         [KISA_FORMAT_norm] = "src",
     };
     return of[format] ? of[format] : "";
 }

@@ -41,6 +41,8 @@ static uint64_t factor(const kisa_inst *inst, kisa_format format, uint32_t panel
     case KISA_FORMAT_copy:
     case KISA_FORMAT_fill:
     case KISA_FORMAT_gather:
+    case KISA_FORMAT_norm:
+    case KISA_FORMAT_pack:
     case KISA_FORMAT_COUNT:
         break;
     }

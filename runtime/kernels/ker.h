@@ -128,6 +128,17 @@ typedef struct ker_lrn_args {
     float alpha, beta, bias;
 } ker_lrn_args;
 
+typedef struct ker_norm_args {
+    ker_ap src, scale, bias, dst; /* scale and bias: F32, strides may be 0 */
+    int kind;                     /* MEAN 0, RMS 1 */
+    float epsilon;
+} ker_norm_args;
+
+/* src [batch][1][k][columns]; dst as isa.def's PACK says. */
+typedef struct ker_pack_args {
+    ker_ap src, dst;
+} ker_pack_args;
+
 /* |bad_index| is set (never cleared) when an index was out of range and element 0 was read instead;
  * may be shared by threads. */
 typedef struct ker_resize_args {
@@ -167,7 +178,9 @@ typedef struct ker_gather_args {
     KER(resize, ker_resize_args)                                                                   \
     KER(copy, ker_copy_args)                                                                       \
     KER(fill, ker_fill_args)                                                                       \
-    KER(gather, ker_gather_args)
+    KER(gather, ker_gather_args)                                                                   \
+    KER(norm, ker_norm_args)                                                                       \
+    KER(pack, ker_pack_args)
 
 typedef struct ker_table {
 #define KER(name, args) void (*name)(const args *a, uint32_t row0, uint32_t row1);

@@ -33,11 +33,13 @@ static double element_ns(const kisa_inst *inst)
         return 0.2 * inst->u.resize.y_index.count[3] * inst->u.resize.x_index.count[3];
     case KISA_SOFTMAX:
     case KISA_LRN:
+    case KISA_NORM:
         return 0.6;
     case KISA_TT:
     case KISA_COPY:
     case KISA_FILL:
     case KISA_GATHER:
+    case KISA_PACK:
         return 0.2;
     case KISA_HALT:
     case KISA_LOOP:

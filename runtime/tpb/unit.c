@@ -201,6 +201,25 @@ static void run_gather(const kisa_gather *f, const tpb_bind *bind, const uint32_
     bind->ker->gather(&a, row0, row1);
 }
 
+static void run_norm(const kisa_norm *f, const tpb_bind *bind, const uint32_t *turns, uint32_t row0,
+                     uint32_t row1)
+{
+    ker_norm_args a = {.src = AP(src),
+                       .scale = AP(scale),
+                       .bias = AP(bias),
+                       .dst = AP(dst),
+                       .kind = f->kind,
+                       .epsilon = f->epsilon};
+    bind->ker->norm(&a, row0, row1);
+}
+
+static void run_pack(const kisa_pack *f, const tpb_bind *bind, const uint32_t *turns, uint32_t row0,
+                     uint32_t row1)
+{
+    ker_pack_args a = {.src = AP(src), .dst = AP(dst)};
+    bind->ker->pack(&a, row0, row1);
+}
+
 #undef AP
 
 /* One turn of an instruction. */
@@ -240,6 +259,12 @@ static void run_instruction(const kisa_inst *inst, const tpb_bind *bind, const u
         break;
     case KISA_GATHER:
         run_gather(&inst->u.gather, bind, turns, row0, row1);
+        break;
+    case KISA_NORM:
+        run_norm(&inst->u.norm, bind, turns, row0, row1);
+        break;
+    case KISA_PACK:
+        run_pack(&inst->u.pack, bind, turns, row0, row1);
         break;
     case KISA_HALT:
     case KISA_LOOP:

@@ -100,6 +100,9 @@ static void product(writer *w, bool large)
     uint64_t w_at = 64 * (uint64_t)RANDOM(w, 512);
     uint16_t psum_row = (uint16_t)(RANDOM(w, 4) * KISA_TILE_ROWS);
     int64_t d_turn = RANDOM(w, 12) ? d_line * lines : 0; /* 0: turns write the same rows */
+    /* Weights in SB may have been packed there, or are what happens to lie there. */
+    bool near = RANDOM(w, 3) == 0;
+    uint64_t w_base = near ? RANDOM(w, TPBGEN_BUFFERS - 2) * TPBGEN_BUFFER_BYTES : 0;
     bool stray = RANDOM(w, 12) == 0, twice = RANDOM(w, 12) == 0;
     int residual = (int)RANDOM(w, 4); /* 1: in place, 2: another buffer */
 
@@ -114,10 +117,10 @@ static void product(writer *w, bool large)
             open_loop(w, row_turns);
         uint32_t x_offset = 0, w_offset = 0;
         for (uint32_t t = 0; t < n_tiles; t++) {
-            kisa_operand weights = {.space = KISA_WEIGHTS,
+            kisa_operand weights = {.space = near ? KISA_SB : KISA_WEIGHTS,
                                     .dtype = KAENA_BF16,
                                     .count = {1, panels, (k[t] + 1) / 2, 32},
-                                    .offset = w_at + w_offset,
+                                    .offset = w_base + w_at + w_offset,
                                     .stride = {0, (int64_t)panel_rows * 64, 64, 2}};
             weights.advance[panel_loop] = (int64_t)panel_rows * 64 * panels;
             kisa_inst *ldw = add(w, KISA_LDW);
@@ -180,8 +183,11 @@ static void elementwise(writer *w, bool large)
             advance(&s[i], loop, step);
         }
     }
-    uint32_t kind = RANDOM(w, 5);
-    if (kind == 0) {
+    uint32_t kind = RANDOM(w, 6);
+    if (kind == 5) {
+        kisa_norm *f = &add(w, KISA_NORM)->u.norm;
+        *f = (kisa_norm){.src = s[0], .dst = d, .kind = (uint8_t)RANDOM(w, 2), .epsilon = 0.5f};
+    } else if (kind == 0) {
         kisa_tt *f = &add(w, KISA_TT)->u.tt;
         *f = (kisa_tt){.a = s[0], .b = s[1], .dst = d, .op = (uint8_t)RANDOM(w, 3)};
         f->func = KAENA_ACT_TANH;
@@ -198,6 +204,32 @@ static void elementwise(writer *w, bool large)
             f->residual = s[1];
         set_function(w, f);
     }
+    close_loop(w);
+}
+
+/* Panels where products take them from. */
+static void packing(writer *w)
+{
+    uint32_t k = 1 + RANDOM(w, 60), columns = 1 + RANDOM(w, 60), panels = (columns + 15) / 16;
+    uint32_t batch = 1 + RANDOM(w, 3), turns = 1 + RANDOM(w, 3), loop = w->depth;
+    kisa_operand s = in_sb(RANDOM(w, TPBGEN_BUFFERS), RANDOM(w, 500), 1, k, columns, 0, columns);
+    int64_t element = (int64_t)kaena_dtype_size((kaena_dtype)s.dtype), panel = (k + 1) / 2 * 64;
+    s.count[0] = batch;
+    s.stride[0] = k * columns * element;
+    if (RANDOM(w, 2)) {
+        s.stride[2] = element;
+        s.stride[3] = k * element;
+    }
+    kisa_operand d = {.space = KISA_SB,
+                      .dtype = KAENA_BF16,
+                      .count = {batch, panels, (k + 1) / 2, 32},
+                      .offset = RANDOM(w, TPBGEN_BUFFERS - 2) * TPBGEN_BUFFER_BYTES +
+                                64 * (uint64_t)RANDOM(w, 512),
+                      .stride = {panel * panels, panel, 64, 2}};
+    open_loop(w, turns);
+    s.advance[loop] = s.stride[0] * batch;
+    d.advance[loop] = RANDOM(w, 4) ? d.stride[0] * batch : 0;
+    add(w, KISA_PACK)->u.pack = (kisa_pack){.src = s, .dst = d};
     close_loop(w);
 }
 
@@ -280,8 +312,10 @@ static void write_program(tpbgen *g, uint32_t tpb, uint32_t steps, bool large)
     w.inst = KAENA_NEW_N(g->arena, kisa_inst, MAX_INSTRUCTIONS);
     for (uint32_t phase = 0; phase < PHASES; phase++) {
         for (uint32_t i = 0; i < steps; i++) {
-            uint32_t from = w.n, kind = RANDOM(&w, 8);
-            if (kind < 4)
+            uint32_t from = w.n, kind = RANDOM(&w, 9);
+            if (kind == 8)
+                packing(&w);
+            else if (kind < 4)
                 product(&w, large);
             else if (kind < 7)
                 elementwise(&w, large);

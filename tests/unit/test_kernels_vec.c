@@ -406,6 +406,58 @@ static void check_softmax(kerops_rng *r, bool special)
     kerops_free(&dst);
 }
 
+static void check_norm(kerops_rng *r, bool special)
+{
+    uint32_t count[4];
+    any_count(r, count);
+    if (kerops_below(r, 40) == 0) { /* longer than what is kept of a row */
+        count[0] = count[1] = 1;
+        count[3] = 2040 + kerops_below(r, 30);
+    }
+    const kaena_dtype type = any_float(r);
+    kerops_operand src = kerops_make(r, type, count, kerops_any_layout(r), 0), scale = {0},
+                   bias = {0};
+    kerops_operand dst =
+        kerops_make(r, kerops_below(r, 2) ? type : any_float(r), count, kerops_any_layout(r), 0);
+    any_values(r, &src.ap, special);
+    ker_norm_args a = {.src = src.ap,
+                       .dst = dst.ap,
+                       .kind = (int)kerops_below(r, 2),
+                       .epsilon = kerops_uniform(r, 0.01f, 1)};
+    if (kerops_below(r, 3)) {
+        scale = kerops_make(r, KAENA_F32, count, kerops_any_layout(r), kerops_below(r, 16));
+        any_values(r, &scale.ap, special);
+        a.scale = scale.ap;
+    }
+    if (kerops_below(r, 3)) {
+        bias = kerops_make(r, KAENA_F32, count, kerops_any_layout(r), kerops_below(r, 16));
+        any_values(r, &bias.ap, special);
+        a.bias = bias.ap;
+    }
+    KEROPS_CHECK(r, norm, &a, &dst);
+    for (uint32_t i0 = 0; !special && i0 < count[0]; i0++)
+        for (uint32_t i1 = 0; i1 < count[1]; i1++)
+            for (uint32_t i2 = 0; i2 < count[2]; i2++) {
+                double mean = 0, square = 0;
+                for (uint32_t c = 0; c < count[3] && a.kind == 0; c++)
+                    mean += kerops_get(&src.ap, i0, i1, i2, c) / count[3];
+                for (uint32_t c = 0; c < count[3]; c++)
+                    square += pow(kerops_get(&src.ap, i0, i1, i2, c) - mean, 2) / count[3];
+                for (uint32_t c = 0; c < count[3]; c++) {
+                    const uint32_t i[4] = {i0, i1, i2, c};
+                    const double y =
+                        (element(&src.ap, i) - mean) / sqrt(square + (double)a.epsilon);
+                    const double want = y * (scale.ap.p ? element(&scale.ap, i) : 1) +
+                                        (bias.ap.p ? element(&bias.ap, i) : 0);
+                    ASSERT_NEAR(&dst.ap, i, want, 200, 2e-6, "norm");
+                }
+            }
+    kerops_free(&src);
+    kerops_free(&scale);
+    kerops_free(&bias);
+    kerops_free(&dst);
+}
+
 static void check_lrn(kerops_rng *r, bool special)
 {
     uint32_t count[4];
@@ -602,6 +654,47 @@ static void check_gather(kerops_rng *r, bool special)
     kerops_free(&index);
 }
 
+/* --- pack -------------------------------------------------------------------------------- */
+
+static void check_pack(kerops_rng *r, bool special)
+{
+    const kaena_dtype type = kerops_below(r, 6) ? any_float(r) : KAENA_I8;
+    const kaena_dtype from = type == KAENA_I8 || kerops_below(r, 2) ? type : any_float(r);
+    const uint32_t pair = 4 / (uint32_t)kaena_dtype_size(type);
+    const uint32_t in[4] = {1 + kerops_below(r, 3), 1, 1 + kerops_below(r, 80),
+                            1 + kerops_below(r, 40)};
+    const uint32_t out[4] = {in[0], (in[3] + 15) / 16, (in[2] + pair - 1) / pair, 16 * pair};
+    kerops_operand src = kerops_make(r, from, in, kerops_any_layout(r), 0);
+    if (kerops_below(r, 2)) { /* the other way round: K contiguous */
+        kerops_free(&src);
+        const uint32_t turned[4] = {in[0], 1, in[3], in[2]};
+        src = kerops_make(r, from, turned, kerops_any_layout(r), 0);
+        const int64_t stride = src.ap.stride[2];
+        src.ap.stride[2] = src.ap.stride[3];
+        src.ap.stride[3] = stride;
+        memcpy(src.ap.count, in, sizeof in);
+    }
+    kerops_operand dst = kerops_make(r, type, out, KEROPS_PACKED, 0);
+    if (type == KAENA_I8)
+        kerops_fill(r, &src.ap, -128, 127);
+    else
+        any_values(r, &src.ap, special);
+    ker_pack_args a = {.src = src.ap, .dst = dst.ap};
+    KEROPS_CHECK(r, pack, &a, &dst);
+    if (!special || from == type)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            const uint32_t k = i[2] * pair + i[3] % pair, c = i[1] * 16 + i[3] / pair;
+            const double want = k < in[2] && c < in[3] ? kerops_get(&src.ap, i[0], 0, k, c) : 0,
+                         got = element(&dst.ap, i);
+            cr_assert(got == want || (got != got && want != want) ||
+                          kerops_near(type, got, want, 4, 1e-9),
+                      "pack: %g, not %g at k %u, column %u", got, want, k, c);
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
 /* --- The tests --------------------------------------------------------------------------- */
 
 /* |n| random cases, every other one with special values. */
@@ -624,6 +717,8 @@ FAMILY_TEST(resize, 300)
 FAMILY_TEST(copy, 800)
 FAMILY_TEST(fill, 200)
 FAMILY_TEST(gather, 200)
+FAMILY_TEST(norm, 300)
+FAMILY_TEST(pack, 400)
 
 /* dst may be an operand: each element is read before it is written. */
 KTEST(kernels_vec, in_place)
@@ -642,6 +737,8 @@ KTEST(kernels_vec, in_place)
         KEROPS_CHECK(&rng, act, &act, &x);
         ker_softmax_args softmax = {.src = x.ap, .dst = x.ap};
         KEROPS_CHECK(&rng, softmax, &softmax, &x);
+        ker_norm_args norm = {.src = x.ap, .dst = x.ap, .epsilon = 1e-5f};
+        KEROPS_CHECK(&rng, norm, &norm, &x);
         kerops_free(&x);
         kerops_free(&y);
     }
