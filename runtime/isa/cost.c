@@ -51,6 +51,11 @@ static void engine_cost(const kisa_inst *inst, const kisa_op_row *op, uint32_t p
         }
         break;
     case KISA_ENGINE_ACT: {
+        if (op->format == KISA_FORMAT_quant) {
+            out->flops = 3 * elements(&inst->u.quant.dst);
+            out->cycles = out->flops / ACT_FLOPS_PER_CYCLE;
+            break;
+        }
         const kisa_act *a = &inst->u.act;
         double each = 2 + (a->func != KAENA_ACT_IDENTITY) + (a->residual.space != KISA_NONE);
         out->flops = each * elements(&a->dst);

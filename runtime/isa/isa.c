@@ -19,6 +19,8 @@ static const kisa_op_row op_rows[] = {
 #define TYPES_I32 TYPE(I32)
 #define TYPES_INDEX (TYPE(I32) | TYPE(I64))
 #define TYPES_ARITH (TYPES_FLOAT | TYPE(I32))
+#define TYPES_QUANT (TYPES_ARITH | TYPE(I8) | TYPE(U8))
+#define TYPES_COND (TYPES_FLOAT | TYPE(BOOL))
 enum {
     TYPES_ALL = 0
 #define KAENA_DTYPE_ROW(NAME, value, bytes, text, kind) | TYPE(NAME)
@@ -81,6 +83,10 @@ static const char *const tt_names[] = {
 #define KISA_TT_KIND(name, value, text) [value] = #name,
 #include "isa_kinds.def"
 };
+static const char *const ttt_names[] = {
+#define KISA_TTT_KIND(name, value, text) [value] = #name,
+#include "isa_kinds.def"
+};
 static const char *const reduce_names[] = {
 #define KISA_REDUCE_KIND(name, value, text) [value] = #name,
 #include "isa_kinds.def"
@@ -139,6 +145,8 @@ const char *kisa_kind_name(kisa_kind kind, uint64_t value)
         return value <= UINT32_MAX ? kaena_act_name((unsigned)value) : NULL;
     case KISA_KIND_TT:
         return name_at(tt_names, sizeof tt_names / sizeof *tt_names, value);
+    case KISA_KIND_TTT:
+        return name_at(ttt_names, sizeof ttt_names / sizeof *ttt_names, value);
     case KISA_KIND_REDUCE:
         return name_at(reduce_names, sizeof reduce_names / sizeof *reduce_names, value);
     case KISA_KIND_WINDOW:

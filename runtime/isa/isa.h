@@ -60,6 +60,12 @@ typedef enum kisa_tt_kind {
     KISA_TT_COUNT
 } kisa_tt_kind;
 
+typedef enum kisa_ttt_kind {
+#define KISA_TTT_KIND(name, value, text) KISA_TTT_##name = value,
+#include "isa_kinds.def"
+    KISA_TTT_COUNT
+} kisa_ttt_kind;
+
 typedef enum kisa_reduce_kind {
 #define KISA_REDUCE_KIND(name, value, text) KISA_REDUCE_##name = value,
 #include "isa_kinds.def"
@@ -151,6 +157,7 @@ typedef enum kisa_kind {
     KISA_KIND_BITS,   /* hexadecimal */
     KISA_KIND_ACT,    /* names of base/act.def */
     KISA_KIND_TT,     /* names of isa_kinds.def, also the following */
+    KISA_KIND_TTT,
     KISA_KIND_REDUCE,
     KISA_KIND_WINDOW,
     KISA_KIND_SOFTMAX,

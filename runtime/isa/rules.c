@@ -173,6 +173,41 @@ static kaena_status rule_tt(const kisa_check *c, const kisa_tt *f)
     return KAENA_OK;
 }
 
+static bool is_integer(const kisa_operand *o)
+{
+    return o->dtype == KAENA_I8 || o->dtype == KAENA_U8 || o->dtype == KAENA_I32;
+}
+
+static kaena_status rule_quant(const kisa_check *c, const kisa_quant *f)
+{
+    KAENA_TRY(want_same_counts(c, "src", &f->src, &f->dst));
+    KAENA_TRY(want_vector(c, "scale", &f->scale, f->dst.count[3]));
+    KAENA_TRY(want_vector(c, "bias", &f->bias, f->dst.count[3]));
+    bool bytes = f->dst.dtype == KAENA_I8 || f->dst.dtype == KAENA_U8;
+    int least = f->dst.dtype == KAENA_I8 ? -128 : 0, most = f->dst.dtype == KAENA_I8 ? 127 : 255;
+    if (!bytes)
+        least = most = 0;
+    if (!is_integer(&f->src) && (f->bias.space != KISA_NONE || f->bias_all != 0))
+        return kisa_refuse(c, "bias: not for a src of floats");
+    if (f->low < least || f->high > most || f->low > f->high)
+        return kisa_refuse(c, "low, high: %d to %d is not in the range of %s", f->low, f->high,
+                           kaena_dtype_name((kaena_dtype)f->dst.dtype));
+    if (f->dst.dtype == KAENA_I32 &&
+        (!is_integer(&f->src) || f->scale.space != KISA_NONE || f->scale_all != 1 || f->divide))
+        return kisa_refuse(c, "dst: int32 takes integers and no scale");
+    return !bytes && f->zero ? kisa_refuse(c, "zero: for int8 and uint8 only") : KAENA_OK;
+}
+
+static kaena_status rule_ttt(const kisa_check *c, const kisa_ttt *f)
+{
+    KAENA_TRY(want_same_counts(c, "a", &f->a, &f->dst));
+    KAENA_TRY(want_same_counts(c, "b", &f->b, &f->dst));
+    KAENA_TRY(want_same_counts(c, "c", &f->c, &f->dst));
+    if (f->a.dtype == KAENA_BOOL && f->op != KISA_TTT_SELECT)
+        return kisa_refuse(c, "a: bool is for SELECT only");
+    return KAENA_OK;
+}
+
 /* Positions are computed in 32 bits by kernels. */
 static kaena_status want_position(const kisa_check *c, const char *axis, int32_t start,
                                   uint64_t moved)
@@ -318,6 +353,7 @@ const char *kisa_in_place(kisa_format format)
         [KISA_FORMAT_act] = "src residual", [KISA_FORMAT_tt] = "a b",
         [KISA_FORMAT_dwconv] = "residual",  [KISA_FORMAT_softmax] = "src",
         [KISA_FORMAT_copy] = "src",         [KISA_FORMAT_norm] = "src",
+        [KISA_FORMAT_ttt] = "a b c",        [KISA_FORMAT_quant] = "src",
     };
     return of[format] ? of[format] : "";
 }

@@ -35,7 +35,9 @@ static uint64_t factor(const kisa_inst *inst, kisa_format format, uint32_t panel
     case KISA_FORMAT_wait:
     case KISA_FORMAT_ldw:
     case KISA_FORMAT_act:
+    case KISA_FORMAT_quant:
     case KISA_FORMAT_tt:
+    case KISA_FORMAT_ttt:
     case KISA_FORMAT_reduce:
     case KISA_FORMAT_softmax:
     case KISA_FORMAT_copy:

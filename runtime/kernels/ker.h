@@ -53,6 +53,17 @@ typedef struct ker_epilogue {
  * -----------------------------------------------------------------------------------------------------------------------------
  */
 
+/* Between integers and what they stand for: fields as in isa.def's format quant. |scale| and |bias|
+ * are per column or NULL. */
+typedef struct ker_scaling {
+    const float *scale;
+    const int32_t *bias;
+    float scale_all;
+    int32_t bias_all; /* where the pointer is NULL */
+    bool divide;
+    int zero, low, high;
+} ker_scaling;
+
 /* One K tile of a chained product: |k| elements at x + x_offset against panel rows at w + w_offset.
  */
 typedef struct ker_mm_tile {
@@ -78,6 +89,9 @@ typedef struct ker_mm_args {
     /* ... or through the epilogue: */
     ker_ap dst, residual; /* dst.count[3] <= 16 * panels columns */
     ker_epilogue ep;
+    /* ... or, instead of the epilogue, through this; no residual. */
+    bool quantise;
+    ker_scaling scaling;
     /* Hint: the weights the next call will use, prefetched while this one runs; NULL: none. */
     const uint8_t *next_w;
 } ker_mm_args;
@@ -96,6 +110,18 @@ typedef struct ker_tt_args {
     kaena_act func;
     float alpha, beta;
 } ker_tt_args;
+
+typedef struct ker_quant_args {
+    ker_ap src, dst;
+    ker_scaling scaling;
+} ker_quant_args;
+
+typedef struct ker_ttt_args {
+    ker_ap a, b, c, dst;
+    int op; /* kisa_ttt_kind: FMA 0, BLEND 1, SELECT 2 */
+    kaena_act func;
+    float alpha, beta;
+} ker_ttt_args;
 
 typedef struct ker_window_args {
     ker_ap src, dst;
@@ -169,7 +195,9 @@ typedef struct ker_gather_args {
     KER(mm_f32, ker_mm_args)                                                                       \
     KER(mm_i8, ker_mm_args)                                                                        \
     KER(act, ker_act_args)                                                                         \
+    KER(quant, ker_quant_args)                                                                     \
     KER(tt, ker_tt_args)                                                                           \
+    KER(ttt, ker_ttt_args)                                                                         \
     KER(window, ker_window_args)                                                                   \
     KER(dwconv, ker_dwconv_args)                                                                   \
     KER(reduce, ker_reduce_args)                                                                   \

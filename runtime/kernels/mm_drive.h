@@ -17,6 +17,7 @@
 #define MM_PANEL_ROW 64  /* bytes */
 #define MM_C_COLUMNS 64  /* floats from a row of PSUM, or of the float tile, to the next */
 #define MM_STACK_ROWS 56 /* rows of the float tile in front of the ACT kernel */
+#define MM_ZEROS 512     /* bytes of a moving row of zeros */
 #define MM_STEP 4        /* bytes of a moving row per panel row: 1 F32, 2 BF16 or F16, 4 INT8 */
 
 #if defined(__clang__)
@@ -63,6 +64,7 @@ typedef struct mm_family {
     kaena_dtype finish; /* dst type that tiles finish in registers; NONE: no such */
     bool integer;
     void (*act)(const ker_act_args *a, uint32_t row0, uint32_t row1);
+    void (*quant)(const ker_quant_args *a, uint32_t row0, uint32_t row1);
 } mm_family;
 
 /* Walks rows in order. */
@@ -121,21 +123,31 @@ static inline uint8_t *mm_at(const void *p, int64_t offset)
 }
 
 /* 128 times the column sums of the weights, negated: what a signed moving operand is off by when
- * its elements are read as unsigned with 128 added. Pad elements count on both sides. */
-static inline void mm_offset_columns(const ker_mm_args *a, int32_t *out)
+ * its elements are read as unsigned with 128 added. A row of zeros, so read, multiplies them. Pad
+ * elements count on both sides. |b| has weights and flip. */
+static inline void mm_offset_columns(const ker_mm_args *a, const mm_family *f, mm_block b,
+                                     int32_t *out)
 {
-    uint32_t sum[4 * MM_PANEL] = {0};
-    for (uint32_t t = 0; t < a->n_tiles; t++) {
-        for (uint32_t p = 0; p < a->panels; p++) {
-            const uint8_t *w = a->w + p * a->panel_stride + a->tile[t].w_offset;
-            for (uint32_t row = 0; row < (a->tile[t].k + 3) / 4; row++, w += MM_PANEL_ROW) {
-                for (uint32_t c = 0; c < MM_PANEL_ROW; c++)
-                    sum[p * MM_PANEL + c / 4] += (uint32_t)(int32_t)(int8_t)w[c];
-            }
+    static const uint8_t zeros[MM_ZEROS];
+    _Alignas(64) float c[MM_C_COLUMNS];
+    memset(c, 0, sizeof c);
+    b.n_tiles = 1;
+    b.row[0] = zeros;
+    b.c = c;
+    b.accumulate = true;
+    for (uint32_t t = 0; t < a->n_tiles; t++)
+        for (uint32_t k = 0; k < a->tile[t].k; k += MM_ZEROS) {
+            const uint32_t left = a->tile[t].k - k;
+            const ker_mm_tile piece = {.w_offset = a->tile[t].w_offset + k / MM_STEP * MM_PANEL_ROW,
+                                       .k = left < MM_ZEROS ? left : MM_ZEROS};
+            b.tile = &piece;
+            f->tile[a->panels][1](&b);
         }
+    for (uint32_t i = 0; i < a->panels * MM_PANEL; i++) {
+        uint32_t sum;
+        memcpy(&sum, &c[i], sizeof sum);
+        out[i] = (int32_t)(0u - sum);
     }
-    for (uint32_t c = 0; c < a->panels * MM_PANEL; c++)
-        out[c] = (int32_t)(0u - 128u * sum[c]);
 }
 
 /* Accumulators that come from PSUM do not start from |start|: it is added to them there. */
@@ -158,7 +170,7 @@ static inline bool mm_can_finish(const ker_mm_args *a, const mm_family *f)
 {
     size_t bytes = a->dst.dtype == KAENA_F32 ? 4 : 2;
     const ker_epilogue *ep = &a->ep;
-    if (f->finish == KAENA_DTYPE_NONE || a->dst.dtype != f->finish)
+    if (f->finish == KAENA_DTYPE_NONE || a->dst.dtype != f->finish || a->quantise)
         return false;
     if (a->dst.count[3] != a->panels * MM_PANEL || a->dst.stride[3] != (int64_t)bytes)
         return false;
@@ -168,7 +180,7 @@ static inline bool mm_can_finish(const ker_mm_args *a, const mm_family *f)
                               a->residual.stride[3] == (int64_t)bytes);
 }
 
-/* Drains rows [row0, row1) from the float tile |c| through the ACT kernel. */
+/* Drains rows [row0, row1) from the tile |c| through the ACT or QUANT kernel. */
 static inline void mm_drain(const ker_mm_args *a, const mm_family *f, const float *c, uint32_t row0,
                             uint32_t row1)
 {
@@ -181,7 +193,10 @@ static inline void mm_drain(const ker_mm_args *a, const mm_family *f, const floa
     act.src.stride[2] = stride;
     act.src.stride[1] = stride * a->dst.count[2];
     act.src.stride[0] = act.src.stride[1] * a->dst.count[1];
-    f->act(&act, row0, row1);
+    if (a->quantise)
+        f->quant(&(ker_quant_args){act.src, a->dst, a->scaling}, row0, row1);
+    else
+        f->act(&act, row0, row1);
 }
 
 /* Rows [row0, row1) of a call whose panels fit one tile. */
@@ -205,7 +220,7 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
     memset(start, 0, sizeof start);
     if (f->integer && a->x.dtype == KAENA_I8) {
         b.flip = 0x80808080;
-        mm_offset_columns(a, start);
+        mm_offset_columns(a, f, b, start);
         if (b.accumulate)
             mm_add_start(a, start, row0, row1);
     }
@@ -274,6 +289,8 @@ static inline void mm_run(const ker_mm_args *a, const mm_family *f, uint32_t row
             part.residual.count[3] = part.dst.count[3];
             part.ep.scale = a->ep.scale ? a->ep.scale + column : NULL;
             part.ep.bias = a->ep.bias ? a->ep.bias + column : NULL;
+            part.scaling.scale = a->scaling.scale ? a->scaling.scale + column : NULL;
+            part.scaling.bias = a->scaling.bias ? a->scaling.bias + column : NULL;
         }
         mm_rows(&part, f, row0, row1);
     }
@@ -288,7 +305,8 @@ static inline void mm_run(const ker_mm_args *a, const mm_family *f, uint32_t row
                                          .tile = type##_tiles,                                     \
                                          .finish = (finish_type),                                  \
                                          .integer = (is_integer),                                  \
-                                         .act = ker_act_##level};                                  \
+                                         .act = ker_act_##level,                                   \
+                                         .quant = ker_quant_##level};                              \
         mm_run(a, &family, row0, row1);                                                            \
     }
 

@@ -169,6 +169,12 @@ KER_INLINE vf vi_to_float(vi a)
     return SIMD_BOTH1(vf, _mm256_cvtepi32_ps, a);
 }
 
+/* To the nearest integer, ties to even; |a| < 2^31. */
+KER_INLINE vi v_to_int(vf a)
+{
+    return SIMD_BOTH1(vi, _mm256_cvtps_epi32, a);
+}
+
 KER_INLINE vf v_scale(vf x, vf n, vi whole)
 {
     /* Two steps, of which the first is exact, reach beyond the exponents of a float. */
@@ -235,6 +241,38 @@ KER_INLINE void vh_store_n(void *p, vh a, unsigned n)
     uint16_t all[16];
     _mm256_storeu_si256((__m256i *)all, a);
     memcpy(p, all, n * 2);
+}
+/* One-byte elements as int32, zero- and sign-extended; the low bytes of int32. */
+KER_INLINE __m128i simd_load_bytes(const uint8_t *p, unsigned n)
+{
+    uint8_t all[16] = {0};
+    if (n == KER_LANES)
+        return _mm_loadu_si128((const __m128i *)p);
+    memcpy(all, p, n);
+    return _mm_loadu_si128((const __m128i *)all);
+}
+KER_INLINE vi vi_load_u8(const uint8_t *p, unsigned n)
+{
+    __m128i b = simd_load_bytes(p, n);
+    return (vi){_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8))};
+}
+KER_INLINE vi vi_load_i8(const uint8_t *p, unsigned n)
+{
+    __m128i b = simd_load_bytes(p, n);
+    return (vi){_mm256_cvtepi8_epi32(b), _mm256_cvtepi8_epi32(_mm_srli_si128(b, 8))};
+}
+KER_INLINE void vi_store_8(uint8_t *p, vi a, unsigned n)
+{
+    vi low = vi_and(a, vi_set1(0xff));
+    __m256i h = _mm256_permute4x64_epi64(_mm256_packus_epi32(low.lo, low.hi), 0xd8);
+    __m128i b = _mm_packus_epi16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    uint8_t all[16];
+    if (n == KER_LANES) {
+        _mm_storeu_si128((__m128i *)p, b);
+        return;
+    }
+    _mm_storeu_si128((__m128i *)all, b);
+    memcpy(p, all, n);
 }
 KER_INLINE vi vh_widen(vh a)
 {

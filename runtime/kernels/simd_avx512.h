@@ -160,6 +160,12 @@ KER_INLINE vf vi_to_float(vi a)
     return _mm512_cvtepi32_ps(a);
 }
 
+/* To the nearest integer, ties to even; |a| < 2^31. */
+KER_INLINE vi v_to_int(vf a)
+{
+    return _mm512_cvtps_epi32(a);
+}
+
 /* x * 2^n, rounded once; n and whole are the same integers, |n| < 250. */
 KER_INLINE vf v_scale(vf x, vf n, vi whole)
 {
@@ -213,6 +219,19 @@ KER_INLINE void vh_store(void *p, vh a)
 KER_INLINE void vh_store_n(void *p, vh a, unsigned n)
 {
     _mm256_mask_storeu_epi16(p, simd_first(n), a);
+}
+/* One-byte elements as int32, zero- and sign-extended; the low bytes of int32. */
+KER_INLINE vi vi_load_u8(const uint8_t *p, unsigned n)
+{
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(simd_first(n), p));
+}
+KER_INLINE vi vi_load_i8(const uint8_t *p, unsigned n)
+{
+    return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(simd_first(n), p));
+}
+KER_INLINE void vi_store_8(uint8_t *p, vi a, unsigned n)
+{
+    _mm_mask_storeu_epi8(p, simd_first(n), _mm512_cvtepi32_epi8(a));
 }
 /* Two-byte elements as int32, zero-extended, and the low halves of int32. */
 KER_INLINE vi vh_widen(vh a)

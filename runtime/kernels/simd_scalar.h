@@ -75,6 +75,7 @@ SIMD_LANES(vi, vi_sar, (vi a, int bits), a.l[i] >> bits)
 SIMD_LANES(vm, vi_eq, (vi a, vi b), a.l[i] == b.l[i])
 SIMD_LANES(vm, vi_lt, (vi a, vi b), a.l[i] < b.l[i])
 SIMD_LANES(vf, vi_to_float, (vi a), (float)a.l[i])
+SIMD_LANES(vi, v_to_int, (vf a), (int32_t)rintf(a.l[i]))
 
 KER_INLINE vf v_scale(vf x, vf n, vi whole)
 {
@@ -130,6 +131,26 @@ KER_INLINE void vh_store_n(void *p, vh a, unsigned n)
 KER_INLINE void vh_store(void *p, vh a)
 {
     vh_store_n(p, a, 16);
+}
+/* One-byte elements as int32, zero- and sign-extended; the low bytes of int32. */
+KER_INLINE vi vi_load_u8(const uint8_t *p, unsigned n)
+{
+    vi r = {0};
+    for (unsigned i = 0; i < n; i++)
+        r.l[i] = p[i];
+    return r;
+}
+KER_INLINE vi vi_load_i8(const uint8_t *p, unsigned n)
+{
+    vi r = {0};
+    for (unsigned i = 0; i < n; i++)
+        r.l[i] = (int8_t)p[i];
+    return r;
+}
+KER_INLINE void vi_store_8(uint8_t *p, vi a, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        p[i] = (uint8_t)a.l[i];
 }
 SIMD_LANES(vi, vh_widen, (vh a), a.l[i])
 SIMD_LANES(vh, vi_narrow, (vi a), (uint16_t)a.l[i])

@@ -10,16 +10,27 @@
 
 KER_INLINE uint32_t type_size(kaena_dtype t)
 {
+    if (t == KAENA_I8 || t == KAENA_U8 || t == KAENA_BOOL)
+        return 1;
     return t == KAENA_F32 || t == KAENA_I32 ? 4 : 2;
 }
 
-/* |n| <= 16 contiguous elements of a FLOAT type or I32; n constant 16 is the fast form. */
+/* |n| <= 16 contiguous elements of an integer type of the engines, or BOOL. */
+KER_INLINE vi v_load_int(const uint8_t *p, kaena_dtype t, unsigned n)
+{
+    if (t == KAENA_I32)
+        return n == KER_LANES ? vi_load(p) : vi_load_n(p, n);
+    return t == KAENA_I8 ? vi_load_i8(p, n) : vi_load_u8(p, n);
+}
+
+/* |n| <= 16 contiguous elements of a FLOAT type, I32, I8, U8 or BOOL; n constant 16 is the fast
+ * form. */
 KER_INLINE vf v_load(const uint8_t *p, kaena_dtype t, unsigned n)
 {
     if (t == KAENA_F32)
         return vi_as_vf(n == KER_LANES ? vi_load(p) : vi_load_n(p, n));
-    if (t == KAENA_I32)
-        return vi_to_float(n == KER_LANES ? vi_load(p) : vi_load_n(p, n));
+    if (t == KAENA_I32 || type_size(t) == 1)
+        return vi_to_float(v_load_int(p, t, n));
     vh h = n == KER_LANES ? vh_load(p) : vh_load_n(p, n);
     return t == KAENA_F16 ? v_from_f16(h) : vi_as_vf(vi_shl(vh_widen(h), 16));
 }
@@ -31,6 +42,10 @@ KER_INLINE void v_store(uint8_t *p, kaena_dtype t, vf x, unsigned n)
             vi_store(p, vf_as_vi(x));
         else
             vi_store_n(p, vf_as_vi(x), n);
+        return;
+    }
+    if (type_size(t) == 1) { /* whole numbers in the type's range */
+        vi_store_8(p, v_to_int(x), n);
         return;
     }
     vh h = t == KAENA_F16 ? v_pack_f16(x) : v_pack_bf16(x);
@@ -48,6 +63,9 @@ __attribute__((unused)) static vf v_gather(const uint8_t *p, int64_t stride_byte
     if (type_size(t) == 4)
         for (unsigned i = 0; i < n; i++)
             memcpy(all + 4 * i, p + i * stride_bytes, 4);
+    else if (type_size(t) == 1)
+        for (unsigned i = 0; i < n; i++)
+            all[i] = p[i * stride_bytes];
     else
         for (unsigned i = 0; i < n; i++)
             memcpy(all + 2 * i, p + i * stride_bytes, 2);
@@ -62,6 +80,9 @@ __attribute__((unused)) static void v_scatter(uint8_t *p, int64_t stride_bytes, 
     if (type_size(t) == 4)
         for (unsigned i = 0; i < n; i++)
             memcpy(p + i * stride_bytes, all + 4 * i, 4);
+    else if (type_size(t) == 1)
+        for (unsigned i = 0; i < n; i++)
+            p[i * stride_bytes] = all[i];
     else
         for (unsigned i = 0; i < n; i++)
             memcpy(p + i * stride_bytes, all + 2 * i, 2);
@@ -126,8 +147,12 @@ __attribute__((unused)) static void span_load(float *x, const uint8_t *p, int64_
             SPAN_LOAD(KAENA_F32);
         else if (t == KAENA_F16)
             SPAN_LOAD(KAENA_F16);
-        else
+        else if (t == KAENA_I32)
             SPAN_LOAD(KAENA_I32);
+        else if (t == KAENA_I8)
+            SPAN_LOAD(KAENA_I8);
+        else
+            SPAN_LOAD(KAENA_U8);
     }
 #undef SPAN_LOAD
     for (; i < n; i += KER_LANES) {
@@ -148,8 +173,12 @@ __attribute__((unused)) static void span_store(uint8_t *p, int64_t stride_bytes,
             SPAN_STORE(KAENA_BF16);
         else if (t == KAENA_F32)
             SPAN_STORE(KAENA_F32);
-        else
+        else if (t == KAENA_F16)
             SPAN_STORE(KAENA_F16);
+        else if (t == KAENA_I8)
+            SPAN_STORE(KAENA_I8);
+        else
+            SPAN_STORE(KAENA_U8);
     }
 #undef SPAN_STORE
     for (; i < n; i += KER_LANES) {

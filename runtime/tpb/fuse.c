@@ -1,5 +1,5 @@
-/* Finds the runs of LDW and MATMUL that fill one PSUM tile and the ACT that drains it, and decides
- * which of them may become one operation (docs/tpb.md).
+/* Finds the runs of LDW and MATMUL that fill one PSUM tile and the ACT or QUANT that drains it, and
+ * decides which of them may become one operation (docs/tpb.md).
  *
  * Condition (a), nobody else reads the tile: every read of PSUM in the program (an accumulating
  * MATMUL, an ACT) that does not stand in a run which has overwritten what it reads is a stray
@@ -39,10 +39,16 @@ static bool same_but_offset(const kisa_operand *a, const kisa_operand *b, int fi
     return true;
 }
 
-/* The ACT drains the tile that the run of |first| (a MATMUL) has filled, row by row. */
-static bool drains(const kisa_act *act, const kisa_matmul *first, const kisa_operand *weights)
+const kisa_operand *tpb_drained(const kisa_inst *inst)
 {
-    const kisa_operand *src = &act->src;
+    if (inst->op == KISA_ACT)
+        return &inst->u.act.src;
+    return inst->op == KISA_QUANT ? &inst->u.quant.src : NULL;
+}
+
+/* |src| is the tile that the run of |first| (a MATMUL) has filled, row by row. */
+static bool drains(const kisa_operand *src, const kisa_matmul *first, const kisa_operand *weights)
+{
     if (src->space != KISA_PSUM || src->offset != (uint64_t)first->psum_row * KISA_PSUM_ROW_BYTES ||
         src->dtype != (weights->dtype == KAENA_I8 ? KAENA_I32 : KAENA_F32) ||
         !same_rows(src, &first->moving) || src->count[3] > KISA_PANEL_COLUMNS * weights->count[1])
@@ -59,7 +65,7 @@ static bool drains(const kisa_act *act, const kisa_matmul *first, const kisa_ope
     return true;
 }
 
-/* Instructions of the run that starts with the LDW at |at|, its ACT included; 0: no run. */
+/* Instructions of the run that starts with the LDW at |at|, its drain included; 0: no run. */
 static uint32_t run_length(const kisa_program *p, uint32_t at)
 {
     const kisa_inst *inst = p->inst + at;
@@ -77,9 +83,8 @@ static uint32_t run_length(const kisa_program *p, uint32_t at)
                       !same_but_offset(&inst[n].u.ldw.weights, weights, 0, 2)))
             return 0;
     }
-    if (n >= left || inst[n].op != KISA_ACT || !drains(&inst[n].u.act, first, weights))
-        return 0;
-    return n + 1;
+    const kisa_operand *src = n < left ? tpb_drained(&inst[n]) : NULL;
+    return src && drains(src, first, weights) ? n + 1 : 0;
 }
 
 /* The tile that the LDW at |at| and its neighbour name is used by no MATMUL after the run. */
@@ -121,9 +126,9 @@ static void find(finder *f)
             uint64_t row = inst->u.matmul.psum_row;
             mark_stray(f, row * KISA_PSUM_ROW_BYTES,
                        (row + rows_of(&inst->u.matmul.moving)) * KISA_PSUM_ROW_BYTES);
-        } else if (inst->op == KISA_ACT && inst->u.act.src.space == KISA_PSUM) {
+        } else if (tpb_drained(inst) && tpb_drained(inst)->space == KISA_PSUM) {
             uint64_t first = 0, end = KISA_PSUM_BYTES;
-            (void)kisa_operand_extent(&inst->u.act.src, f->turns, f->depth, &first, &end);
+            (void)kisa_operand_extent(tpb_drained(inst), f->turns, f->depth, &first, &end);
             mark_stray(f, first, end);
         }
         i++;

@@ -17,6 +17,7 @@ static double element_ns(const kisa_inst *inst)
 {
     switch ((kisa_op)inst->op) {
     case KISA_ACT:
+    case KISA_QUANT:
         return 0.3;
     case KISA_WINDOW:
         return 0.1 + 0.04 * inst->u.window.kernel_h * inst->u.window.kernel_w;
@@ -36,6 +37,7 @@ static double element_ns(const kisa_inst *inst)
     case KISA_NORM:
         return 0.6;
     case KISA_TT:
+    case KISA_TTT:
     case KISA_COPY:
     case KISA_FILL:
     case KISA_GATHER:

@@ -23,7 +23,8 @@ typedef struct builder {
 
 static bool touches_psum(const kisa_inst *inst)
 {
-    return inst->op == KISA_ACT && inst->u.act.src.space == KISA_PSUM;
+    const kisa_operand *src = tpb_drained(inst);
+    return src && src->space == KISA_PSUM;
 }
 
 static bool is_work(const kisa_inst *inst)

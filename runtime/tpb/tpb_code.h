@@ -8,7 +8,7 @@
 /* The least that is executed at once: one instruction or one fused run, with the loops around it
  * that its operation has taken over. */
 typedef struct tpb_unit {
-    const kisa_inst *inst; /* a fused run's ACT, else the instruction */
+    const kisa_inst *inst; /* a fused run's ACT or QUANT, else the instruction */
     /* A fused run: */
     const kisa_operand *moving, *weights; /* of its first MATMUL and LDW; NULL: not fused */
     const ker_mm_tile *tile;              /* all K tiles, offsets from those two */
@@ -62,6 +62,9 @@ struct tpb_code {
 
 /* --- fuse.c ------------------------------------------------------------------------------------
  */
+
+/* The source of an instruction that may drain PSUM (ACT, QUANT); NULL: another instruction. */
+const kisa_operand *tpb_drained(const kisa_inst *inst);
 
 /* For every instruction of the program: the unit of the fused run that starts there, or NULL, and
  * the run's instructions. Loops are not yet looked at. */

@@ -69,6 +69,20 @@ static ker_epilogue epilogue_of(const kisa_act *f, const tpb_bind *bind, const u
     };
 }
 
+static ker_scaling scaling_of(const kisa_quant *f, const tpb_bind *bind, const uint32_t *turns)
+{
+    return (ker_scaling){
+        .scale = (const float *)(const void *)tpb_address(bind, &f->scale, turns),
+        .bias = (const int32_t *)(const void *)tpb_address(bind, &f->bias, turns),
+        .scale_all = f->scale_all,
+        .bias_all = f->bias_all,
+        .divide = f->divide != 0,
+        .zero = f->zero,
+        .low = f->low,
+        .high = f->high,
+    };
+}
+
 #define AP(name) tpb_resolve(bind, &f->name, turns)
 
 static void run_act(const kisa_act *f, const tpb_bind *bind, const uint32_t *turns, uint32_t row0,
@@ -79,6 +93,27 @@ static void run_act(const kisa_act *f, const tpb_bind *bind, const uint32_t *tur
                       .residual = AP(residual),
                       .ep = epilogue_of(f, bind, turns)};
     bind->ker->act(&a, row0, row1);
+}
+
+static void run_quant(const kisa_quant *f, const tpb_bind *bind, const uint32_t *turns,
+                      uint32_t row0, uint32_t row1)
+{
+    ker_quant_args a = {.src = AP(src), .dst = AP(dst), .scaling = scaling_of(f, bind, turns)};
+    bind->ker->quant(&a, row0, row1);
+}
+
+static void run_ttt(const kisa_ttt *f, const tpb_bind *bind, const uint32_t *turns, uint32_t row0,
+                    uint32_t row1)
+{
+    ker_ttt_args a = {.a = AP(a),
+                      .b = AP(b),
+                      .c = AP(c),
+                      .dst = AP(dst),
+                      .op = f->op,
+                      .func = (kaena_act)f->func,
+                      .alpha = f->alpha,
+                      .beta = f->beta};
+    bind->ker->ttt(&a, row0, row1);
 }
 
 static void run_tt(const kisa_tt *f, const tpb_bind *bind, const uint32_t *turns, uint32_t row0,
@@ -230,6 +265,12 @@ static void run_instruction(const kisa_inst *inst, const tpb_bind *bind, const u
     case KISA_ACT:
         run_act(&inst->u.act, bind, turns, row0, row1);
         break;
+    case KISA_QUANT:
+        run_quant(&inst->u.quant, bind, turns, row0, row1);
+        break;
+    case KISA_TTT:
+        run_ttt(&inst->u.ttt, bind, turns, row0, row1);
+        break;
     case KISA_TT:
         run_tt(&inst->u.tt, bind, turns, row0, row1);
         break;
@@ -305,22 +346,33 @@ static void take_panels(ker_mm_args *a, uint32_t first, uint32_t n)
         a->ep.scale += column;
     if (a->ep.bias)
         a->ep.bias += column;
+    if (a->scaling.scale)
+        a->scaling.scale += column;
+    if (a->scaling.bias)
+        a->scaling.bias += column;
 }
 
 /* One turn of a fused run. */
 static void run_fused(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t part,
                       uint32_t row0, uint32_t row1)
 {
-    const kisa_act *act = &u->inst->u.act;
     ker_mm_args a = {.x = tpb_resolve(bind, u->moving, turns),
                      .w = tpb_address(bind, u->weights, turns),
                      .panel_stride = u->weights->count[1] > 1 ? u->weights->stride[1] : 0,
                      .panels = u->weights->count[1],
                      .tile = u->tile,
-                     .n_tiles = u->n_tiles,
-                     .dst = tpb_resolve(bind, &act->dst, turns),
-                     .residual = tpb_resolve(bind, &act->residual, turns),
-                     .ep = epilogue_of(act, bind, turns)};
+                     .n_tiles = u->n_tiles};
+    if (u->inst->op == KISA_ACT) {
+        const kisa_act *act = &u->inst->u.act;
+        a.dst = tpb_resolve(bind, &act->dst, turns);
+        a.residual = tpb_resolve(bind, &act->residual, turns);
+        a.ep = epilogue_of(act, bind, turns);
+    } else {
+        const kisa_quant *quant = &u->inst->u.quant;
+        a.dst = tpb_resolve(bind, &quant->dst, turns);
+        a.quantise = true;
+        a.scaling = scaling_of(quant, bind, turns);
+    }
     if (u->panel_parts > 1) {
         uint32_t each = a.panels / u->panel_parts;
         take_panels(&a, part * each, each);
