@@ -59,6 +59,8 @@ enum option_id {
     OPT_OPTIMIZE,
     OPT_CAST,
     OPT_MUST_COMPILE,
+    OPT_HOST_OPS,
+    OPT_DEVICE_OPS,
     OPT_VERIFY
 };
 
@@ -72,6 +74,8 @@ static const struct option options[] = {
     {"optimize", required_argument, NULL, OPT_OPTIMIZE},
     {"fp32-cast", required_argument, NULL, OPT_CAST},
     {"must-compile", no_argument, NULL, OPT_MUST_COMPILE},
+    {"host-ops", required_argument, NULL, OPT_HOST_OPS},
+    {"device-ops", required_argument, NULL, OPT_DEVICE_OPS},
     {"verify", no_argument, NULL, OPT_VERIFY},
     {NULL, 0, NULL, 0},
 };
@@ -88,6 +92,17 @@ static bool known_stage(const char *name)
         if (strcmp(kcc_stage_name(i), name) == 0)
             return true;
     return false;
+}
+
+/* "A,B" as a list in the compilation's arena; empty words are left out. */
+static const char *const *split(kaena_arena *arena, const char *text, uint32_t *n)
+{
+    const char **list = KAENA_NEW_N(arena, const char *, strlen(text) / 2 + 1);
+    char *copy = kaena_arena_strdup(arena, text), *rest = NULL;
+    *n = 0;
+    for (char *word = strtok_r(copy, ",", &rest); word; word = strtok_r(NULL, ",", &rest))
+        list[(*n)++] = word;
+    return list;
 }
 
 /* Parses the options all commands share; 0, or the exit status. */
@@ -135,6 +150,12 @@ static int parse(int argc, char **argv, kcc_compilation *c)
             break;
         case OPT_MUST_COMPILE:
             c->opt.must_compile = true;
+            break;
+        case OPT_HOST_OPS:
+            c->opt.host_ops = split(c->arena, optarg, &c->opt.n_host_ops);
+            break;
+        case OPT_DEVICE_OPS:
+            c->opt.device_ops = split(c->arena, optarg, &c->opt.n_device_ops);
             break;
         case OPT_VERIFY:
             c->verify = true;
@@ -231,14 +252,17 @@ static int run_check(int argc, char **argv)
 
 static int run_list(int argc, char **argv)
 {
-    kcc_compilation c = {0};
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    kcc_compilation c = {.arena = &arena};
     int status = parse(argc, argv, &c);
-    if (status)
-        return status;
-    kaena_strbuf out = {0};
-    kcc_list_operators(&out);
-    print(&out);
-    return EXIT_SUCCESS;
+    if (!status) {
+        kaena_strbuf out = {0};
+        kcc_list_operators(&out);
+        print(&out);
+    }
+    kaena_arena_fini(&arena);
+    return status;
 }
 
 static const command commands[] = {
@@ -247,7 +271,8 @@ static const command commands[] = {
      "F.neff]\n"
      "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
      "[--verify] "
-     "[--debug] [-d STAGE]"},
+     "[--debug]\n"
+     "        [--host-ops A,B] [--device-ops A,B] [-d STAGE]"},
     {"check", run_check, "check --framework ONNX --model F [--io-config JSON|F]"},
     {"list-operators", run_list, "list-operators --framework ONNX"},
 };
