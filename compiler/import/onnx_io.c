@@ -243,18 +243,32 @@ static kaena_status add_input(onnx_scope *s, const Onnx__GraphProto *graph,
     return d->value && kgr_input_add(imp->g, d->value) ? KAENA_OK : no_memory(s);
 }
 
-/* An input that --io-config names but the model has not. */
-static kaena_status check_input_names(const onnx_scope *s)
+/* Up to IR version 3 every initializer is listed as an input too; later that gives a default,
+ * which stands. */
+static bool is_input(const onnx_scope *s, const Onnx__ValueInfoProto *v)
+{
+    const onnx_def *d = onnx_scope_find(s, onnx_text(v->name));
+    return !d || !d->init;
+}
+
+/* An input that --io-config names but the model has not. Initializers are defined. */
+static kaena_status check_input_names(const onnx_scope *s, const Onnx__GraphProto *graph)
 {
     const kcc_io_config *io = s->imp->io;
-    const kgr_graph *g = s->imp->g;
+    kcc_name_table known = {.arena = s->imp->arena};
+    for (size_t k = 0; k < graph->n_input && io->n_inputs; k++)
+        if (is_input(s, graph->input[k]) &&
+            kcc_name_add(&known, onnx_text(graph->input[k]->name), 0) == KCC_NAME_NO_MEMORY)
+            return no_memory(s);
     for (uint32_t i = 0; i < io->n_inputs; i++) {
-        const onnx_def *d = onnx_scope_find(s, io->inputs[i].name);
-        if (d && d->value && d->value->is_input)
+        uint32_t at;
+        if (kcc_name_find(&known, io->inputs[i].name, &at))
             continue;
         kaena_strbuf names = {0};
-        for (uint32_t k = 0; k < g->n_inputs; k++)
-            kaena_strbuf_printf(&names, "%s'%s'", k ? ", " : "", g->inputs[k]->name);
+        for (size_t k = 0; k < graph->n_input; k++)
+            if (is_input(s, graph->input[k]))
+                kaena_strbuf_printf(&names, "%s'%s'", names.size ? ", " : "",
+                                    onnx_text(graph->input[k]->name));
         (void)KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                          "--io-config names input '%s'; the model's inputs are %s",
                          io->inputs[i].name, names.data ? names.data : "none");
@@ -274,16 +288,13 @@ kaena_status onnx_io_inputs(onnx_scope *s, Onnx__GraphProto *graph)
                        "initializer %zu", i);
         d->init = graph->initializer[i];
     }
+    KAENA_TRY(check_input_names(s, graph));
     symbols sym = {0};
     KAENA_TRY(bind_symbols(s, graph, &sym));
-    for (size_t i = 0; i < graph->n_input; i++) {
-        const onnx_def *before = onnx_scope_find(s, onnx_text(graph->input[i]->name));
-        /* Up to IR version 3 every initializer is listed as an input too; later that gives a
-         * default, which stands. */
-        if (!before || !before->init)
+    for (size_t i = 0; i < graph->n_input; i++)
+        if (is_input(s, graph->input[i]))
             KAENA_TRY(add_input(s, graph, graph->input[i], &sym));
-    }
-    return check_input_names(s);
+    return KAENA_OK;
 }
 
 /* --- Outputs --------------------------------------------------------------------------------- */

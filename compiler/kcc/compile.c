@@ -14,8 +14,7 @@ static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
     if (c->graph)
         return KAENA_OK;
     if (c->io_config)
-        KAENA_TRY_WRAP(err, kcc_io_config_parse(c->arena, c->io_config, &c->io, err),
-                       "--io-config");
+        KAENA_TRY(kcc_io_config_parse(c->arena, c->io_config, &c->io, err));
     return kcc_import_onnx(c->arena, c->model, c->io_config ? &c->io : NULL, &c->graph, &c->info,
                            err);
 }
