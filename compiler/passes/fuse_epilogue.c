@@ -93,9 +93,9 @@ bool kcc_takes_act(const kgr_node *n)
     bool fits = takes_residual(n) || n->op == KOP_BatchNormalization || n->op == KOP_Add ||
                 n->op == KOP_Sub || n->op == KOP_Mul || n->op == KOP_Div ||
                 ((n->op == KOP_Max || n->op == KOP_Min) && n->n_in == 2);
-    return fits && n->device != KGR_HOST && n->n_out == 1 && kcc_known(y) && kaena_dtype_is_float(y->t.dtype) &&
-           y->t.dtype != KAENA_F64 && !kgr_attr_find(n, "kaena.act") &&
-           kgr_attr_get_int(n, "kaena.residual", 0) != 2;
+    return fits && n->device != KGR_HOST && n->n_out == 1 && kcc_known(y) &&
+           kaena_dtype_is_float(y->t.dtype) && y->t.dtype != KAENA_F64 &&
+           !kgr_attr_find(n, "kaena.act") && kgr_attr_get_int(n, "kaena.residual", 0) != 2;
 }
 
 static void set_act(kgr_graph *g, kgr_node *n, const act_of *a)
