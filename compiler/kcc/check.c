@@ -1,4 +1,5 @@
-/* `kcc check`: where every operator of a model would run. `kcc list-operators`: what there is. */
+/* `kcc check`: where every operator of a model would run. `kcc list-operators`: what there is
+ * ("import": nothing of it is left in a compiled model). */
 #include <string.h>
 
 #include "compile.h"
@@ -41,9 +42,13 @@ kaena_status kcc_check(kcc_compilation *c, kaena_strbuf *out, kaena_err *err)
     return KAENA_OK;
 }
 
-void kcc_list_operators(kaena_strbuf *out)
+void kcc_list_operators(const kcc_framework *framework, kaena_strbuf *out)
 {
-    for (int op = 1; op < KOP_COUNT; op++)
-        kaena_strbuf_printf(out, "%-28s %s\n", kop_row_of((kop_op)op)->name,
-                            kcc_row_of((kop_op)op) ? "device" : "host");
+    const char *name;
+    kop_op canonical;
+    for (uint32_t i = 0; framework->operator_at(i, &name, &canonical); i++)
+        kaena_strbuf_printf(out, "%-28s %s\n", name,
+                            canonical == KOP_NONE   ? "import"
+                            : kcc_row_of(canonical) ? "device"
+                                                    : "host");
 }

@@ -7,7 +7,6 @@
 
 #include "file.h"
 #include "neff.h"
-#include "onnx_import.h"
 
 static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
 {
@@ -15,8 +14,7 @@ static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
         return KAENA_OK;
     if (c->io_config)
         KAENA_TRY(kcc_io_config_parse(c->arena, c->io_config, &c->io, err));
-    return kcc_import_onnx(c->arena, c->model, c->io_config ? &c->io : NULL, &c->graph, &c->info,
-                           err);
+    return c->framework->import(c, err);
 }
 
 static kaena_status stage_pin(kcc_compilation *c, kaena_err *err)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "framework.h"
 #include "import_info.h"
 #include "io_config.h"
 #include "kaena/v1/neff.pb-c.h"
@@ -14,8 +15,9 @@
 
 #define KCC_VERSION_TEXT "kcc " KAENA_VERSION
 
-typedef struct kcc_compilation {
+struct kcc_compilation {
     /* What is asked for. */
+    const kcc_framework *framework;         /* of |model|; not needed where |graph| is given */
     const char *model, *output, *io_config; /* io_config may be NULL */
     kcc_options opt;
     bool verify;            /* run the result beside the reference */
@@ -35,7 +37,7 @@ typedef struct kcc_compilation {
     kgr_graph **host;      /* per step; NULL for device steps */
     kisa_program *program; /* per TPB: the programs of all device steps, one after another */
     Kaena__V1__NeffMeta *meta;
-} kcc_compilation;
+};
 
 /* Runs the stages up to |last| ("write" for all of them). The message of a failure says what the
  * model's file, node or value is called. */
@@ -55,6 +57,6 @@ void kcc_report(const kcc_compilation *c, kaena_strbuf *out);
 
 /* check.c: `kcc check` and `kcc list-operators`. */
 kaena_status kcc_check(kcc_compilation *c, kaena_strbuf *out, kaena_err *err) KAENA_CHECKED;
-void kcc_list_operators(kaena_strbuf *out);
+void kcc_list_operators(const kcc_framework *framework, kaena_strbuf *out);
 
 #endif

@@ -80,7 +80,6 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static const choice frameworks[] = {{"ONNX", 1}, {NULL, 0}};
 static const choice casts[] = {
     {"all", KCC_CAST_ALL}, {"matmul", KCC_CAST_MATMUL}, {"none", KCC_CAST_NONE}, {NULL, 0}};
 static const choice optimizes[] = {
@@ -105,18 +104,28 @@ static const char *const *split(kaena_arena *arena, const char *text, uint32_t *
     return list;
 }
 
+/* |format| takes |what| and the frameworks' names. */
+static int framework_error(const char *format, const char *what)
+{
+    kaena_strbuf names = {0};
+    kcc_framework_names(&names);
+    (void)fprintf(stderr, "kcc: ");
+    (void)fprintf(stderr, format, what, names.data);
+    kaena_strbuf_fini(&names);
+    return EXIT_USAGE;
+}
+
 /* Parses the options all commands share; 0, or the exit status. */
 static int parse(int argc, char **argv, kcc_compilation *c)
 {
     int id, value = 0;
-    bool framework = false;
     opterr = 0;
     while ((id = getopt_long(argc, argv, ":d:", options, NULL)) != -1) {
         switch (id) {
         case OPT_FRAMEWORK:
-            if (!choose(frameworks, optarg, &value))
-                return usage_error("framework '%s' is not supported, only ONNX", optarg);
-            framework = true;
+            c->framework = kcc_framework_find(optarg);
+            if (!c->framework)
+                return framework_error("--framework '%s' is not %s; see 'kcc --help'\n", optarg);
             break;
         case OPT_MODEL:
             c->model = kaena_path_of_uri(optarg);
@@ -173,8 +182,8 @@ static int parse(int argc, char **argv, kcc_compilation *c)
     }
     if (optind < argc)
         return usage_error("'%s' is one argument too many", argv[optind]);
-    if (!framework)
-        return usage_error("%s", "--framework ONNX is needed");
+    if (!c->framework)
+        return framework_error("%s--framework %s is needed; see 'kcc --help'\n", "");
     return 0;
 }
 
@@ -258,7 +267,7 @@ static int run_list(int argc, char **argv)
     int status = parse(argc, argv, &c);
     if (!status) {
         kaena_strbuf out = {0};
-        kcc_list_operators(&out);
+        kcc_list_operators(c.framework, &out);
         print(&out);
     }
     kaena_arena_fini(&arena);
@@ -267,14 +276,15 @@ static int run_list(int argc, char **argv)
 
 static const command commands[] = {
     {"compile", run_compile,
-     "compile --framework ONNX --model F [--io-config JSON|F] [--num-tpbs 1..64] [--output "
+     "compile --framework ONNX|TENSORFLOW --model F [--io-config JSON|F] [--num-tpbs 1..64] "
+     "[--output "
      "F.neff]\n"
      "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
      "[--verify] "
      "[--debug]\n"
      "        [--host-ops A,B] [--device-ops A,B] [-d STAGE]"},
-    {"check", run_check, "check --framework ONNX --model F [--io-config JSON|F]"},
-    {"list-operators", run_list, "list-operators --framework ONNX"},
+    {"check", run_check, "check --framework ONNX|TENSORFLOW --model F [--io-config JSON|F]"},
+    {"list-operators", run_list, "list-operators --framework ONNX|TENSORFLOW"},
 };
 
 static int help(FILE *to)

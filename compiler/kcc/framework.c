@@ -1,0 +1,72 @@
+#include "framework.h"
+
+#include <string.h>
+
+#include "compile.h"
+#include "onnx_import.h"
+#include "tf_import.h"
+#include "tf_translate.h"
+
+static const kcc_io_config *io_of(const kcc_compilation *c)
+{
+    return c->io_config ? &c->io : NULL;
+}
+
+static kaena_status import_onnx(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_import_onnx(c->arena, c->model, io_of(c), &c->graph, &c->info, err);
+}
+
+static bool onnx_operator(uint32_t i, const char **name, kop_op *canonical)
+{
+    if (i + 1 >= KOP_COUNT)
+        return false;
+    *canonical = (kop_op)(i + 1);
+    *name = kop_row_of(*canonical)->name;
+    return true;
+}
+
+static kaena_status import_tensorflow(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_import_tf_graph(c->arena, c->model, io_of(c), &c->graph, &c->info, err);
+}
+
+static bool tensorflow_operator(uint32_t i, const char **name, kop_op *canonical)
+{
+    const tf_op_row *row = tf_op_at(i);
+    if (!row)
+        return false;
+    *canonical = row->canonical;
+    *name = row->name;
+    return true;
+}
+
+static const kcc_framework frameworks[] = {
+    {"ONNX", import_onnx, onnx_operator},
+    {"TENSORFLOW", import_tensorflow, tensorflow_operator},
+};
+
+#define N_FRAMEWORKS (sizeof frameworks / sizeof frameworks[0])
+
+const kcc_framework *kcc_framework_at(uint32_t i)
+{
+    return i < N_FRAMEWORKS ? &frameworks[i] : NULL;
+}
+
+const kcc_framework *kcc_framework_find(const char *name)
+{
+    for (uint32_t i = 0; i < N_FRAMEWORKS; i++)
+        if (strcmp(frameworks[i].name, name) == 0)
+            return &frameworks[i];
+    return NULL;
+}
+
+void kcc_framework_names(kaena_strbuf *out)
+{
+    for (uint32_t i = 0; i < N_FRAMEWORKS; i++)
+        kaena_strbuf_printf(out, "%s%s",
+                            i == 0                 ? ""
+                            : i + 1 < N_FRAMEWORKS ? ", "
+                                                   : " or ",
+                            frameworks[i].name);
+}
