@@ -8,7 +8,7 @@
 /* Without inputs there are only generators of random numbers. */
 static bool can_fold(const kgr_node *n)
 {
-    if (n->n_in == 0)
+    if (n->n_in == 0 || n->n_body)
         return false;
     for (uint32_t i = 0; i < n->n_in; i++)
         if (n->in[i] && !n->in[i]->t.data)
@@ -16,7 +16,7 @@ static bool can_fold(const kgr_node *n)
     for (uint32_t i = 0; i < n->n_out; i++) {
         const kgr_value *v = n->out[i];
         int64_t elements;
-        if (v->is_output || v->t.dtype == KAENA_STRING)
+        if (v->is_output || v->t.dtype == KAENA_STRING || v->t.form != KOP_FORM_TENSOR)
             return false;
         /* A shape that depends on data is bounded by the evaluation's quota. */
         if (kcc_known(v) && (!kaena_shape_elements(&v->t.shape, &elements) ||

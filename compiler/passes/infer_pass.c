@@ -10,7 +10,7 @@ static kaena_status check_inputs(const kgr_graph *g, kaena_err *err)
         if (v->t.dtype == KAENA_DTYPE_NONE)
             return KAENA_FAIL(err, INVALID_ARGUMENT,
                               "the model does not say the type of input '%s'", v->name);
-        if (!v->t.unranked && kaena_shape_known(&v->t.shape))
+        if (v->t.form != KOP_FORM_TENSOR || (!v->t.unranked && kaena_shape_known(&v->t.shape)))
             continue;
         (void)KAENA_FAIL(err, FAILED_PRECONDITION, "input '%s' has no fixed shape: %s", v->name,
                          v->t.unranked ? "[*]" : kaena_shape_print(&v->t.shape, text, sizeof text));

@@ -26,7 +26,8 @@ kgr_value *kcc_const_floats(kgr_graph *g, const char *name, kaena_dtype dtype,
 
 static inline bool kcc_known(const kgr_value *v)
 {
-    return v && v->t.dtype && !v->t.unranked && kaena_shape_known(&v->t.shape);
+    return v && v->t.form == KOP_FORM_TENSOR && v->t.dtype && !v->t.unranked &&
+           kaena_shape_known(&v->t.shape);
 }
 
 static inline bool kcc_same_shape(const kgr_value *a, const kgr_value *b)

@@ -9,6 +9,7 @@ enum { DEFINED = 1, LISTED_OUTPUT = 2 };
 
 typedef struct checker {
     const kgr_graph *g;
+    uint32_t depth;
     uint8_t *seen;  /* [n_values] */
     uint32_t *uses; /* [n_values] */
     kaena_err *err;
@@ -41,7 +42,8 @@ static kaena_status check_operands(const checker *c, const kgr_node *n)
     for (uint32_t i = 0; i < n->n_in; i++) {
         const kgr_value *v = n->in[i];
         if (!v) {
-            if (i < row->min_in)
+            bool loop_bound = n->op == KOP_Loop && i < 2;
+            if (!loop_bound && (i < row->min_in || n->n_body))
                 return KAENA_FAIL(c->err, INVALID_ARGUMENT, "input %u must not be absent", i);
             continue;
         }
@@ -57,6 +59,55 @@ static kaena_status check_operands(const checker *c, const kgr_node *n)
     return KAENA_OK;
 }
 
+static kaena_status check_graph(const kgr_graph *g, uint32_t depth, kaena_err *err);
+
+/* How many bodies a node of that operator has, what it takes and gives for what they take and give.
+ */
+static kaena_status check_signature(const checker *c, const kgr_node *n)
+{
+    bool branches = n->op == KOP_If;
+    uint32_t want = branches ? 2 : n->op == KOP_Loop || n->op == KOP_Scan, carried = kgr_carried(n),
+             own = kgr_own_inputs(n), n_captured = n->n_in - own;
+    if (n->n_body != want)
+        return KAENA_FAIL(c->err, INVALID_ARGUMENT, "%u bodies, takes %u", n->n_body, want);
+    if (want == 0)
+        return KAENA_OK;
+    int64_t said = kgr_attr_get_int(n, "kaena.carried", 0);
+    if (!branches && (said < 0 || said > n->n_out || said != (int64_t)carried))
+        return KAENA_FAIL(c->err, INVALID_ARGUMENT,
+                          "kaena.carried is %lld with %u operands and %u results", (long long)said,
+                          n->n_in, n->n_out);
+    int64_t scans = kgr_attr_get_int(n, "num_scan_inputs", 0);
+    if (n->op == KOP_Scan && (scans < 1 || scans != (int64_t)(own - carried)))
+        return KAENA_FAIL(c->err, INVALID_ARGUMENT,
+                          "num_scan_inputs is %lld with %u operands behind the states",
+                          (long long)scans, n->n_in - carried);
+    uint32_t takes = branches ? n_captured : n->n_in, gives = n->n_out + (n->op == KOP_Loop);
+    for (uint32_t i = 0; i < n->n_body; i++) {
+        const kgr_graph *b = n->body[i];
+        if (b->n_inputs != takes || b->n_outputs != gives)
+            return KAENA_FAIL(c->err, INVALID_ARGUMENT,
+                              "body '%s' has %u inputs and %u outputs, must have %u and %u",
+                              b->name, b->n_inputs, b->n_outputs, takes, gives);
+    }
+    return KAENA_OK;
+}
+
+static kaena_status check_bodies(const checker *c, const kgr_node *n)
+{
+    KAENA_TRY(check_signature(c, n));
+    if (n->n_body && c->depth == KGR_MAX_DEPTH)
+        return KAENA_FAIL(c->err, INVALID_ARGUMENT, "bodies are nested deeper than %d",
+                          KGR_MAX_DEPTH);
+    for (uint32_t i = 0; i < n->n_body; i++) {
+        if (n->body[i]->owner != n || n->body[i]->arena != c->g->arena)
+            return KAENA_FAIL(c->err, INTERNAL, "body '%s' belongs to another node",
+                              n->body[i]->name);
+        KAENA_TRY(check_graph(n->body[i], c->depth + 1, c->err));
+    }
+    return KAENA_OK;
+}
+
 static kaena_status check_node(const checker *c, const kgr_node *n)
 {
     if (n->op <= KOP_NONE || n->op >= KOP_COUNT)
@@ -64,6 +115,7 @@ static kaena_status check_node(const checker *c, const kgr_node *n)
     if (kgr_names_find(c->g->node_names, n->name) != n)
         return KAENA_FAIL(c->err, INTERNAL, "the node does not own its name");
     KAENA_TRY(check_operands(c, n));
+    KAENA_TRY(check_bodies(c, n));
     for (uint32_t i = 0; i < n->n_out; i++) {
         KAENA_TRY(check_value(c, n->out[i], "output"));
         if (c->seen[n->out[i]->id] & DEFINED || n->out[i]->producer != n)
@@ -88,6 +140,8 @@ static kaena_status check_boundary(const checker *c)
         const kgr_value *v = g->values[i];
         if (v->t.data && (v->producer || v->is_input))
             return KAENA_FAIL(c->err, INTERNAL, "constant '%s' has another definition", v->name);
+        if ((v->t.data || v->digest) && v->t.form != KOP_FORM_TENSOR)
+            return KAENA_FAIL(c->err, INVALID_ARGUMENT, "constant '%s' is no tensor", v->name);
         if (v->t.data || v->digest)
             c->seen[v->id] |= DEFINED;
     }
@@ -130,13 +184,18 @@ static kaena_status check_all(const checker *c)
     return check_outputs(c);
 }
 
-kaena_status kgr_check(const kgr_graph *g, kaena_err *err)
+static kaena_status check_graph(const kgr_graph *g, uint32_t depth, kaena_err *err)
 {
     size_t n = g->n_values ? g->n_values : 1;
-    checker c = {g, calloc(n, 1), calloc(n, sizeof(uint32_t)), err};
+    checker c = {g, depth, calloc(n, 1), calloc(n, sizeof(uint32_t)), err};
     kaena_status s =
         c.seen && c.uses ? check_all(&c) : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
     free(c.seen);
     free(c.uses);
-    return s == KAENA_OK ? s : kaena_err_wrap(err, s, "graph '%s'", g->name);
+    return s == KAENA_OK ? s : kaena_err_wrap(err, s, "%s '%s'", depth ? "body" : "graph", g->name);
+}
+
+kaena_status kgr_check(const kgr_graph *g, kaena_err *err)
+{
+    return check_graph(g, 0, err);
 }

@@ -1,34 +1,57 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control.h"
 #include "graph.h"
 
-/* One evaluation. A node's outputs live in an arena of its own, which goes when the last of their
- * uses has been evaluated. */
+/* A node's outputs live in an arena of their own, which goes when the last of their uses has been
+ * evaluated. */
 typedef struct storage {
     kaena_arena arena;
-    uint32_t
-        pending; /* uses of the outputs still to come; a graph output counts one that never comes */
+    uint32_t pending; /* uses of the outputs still to come, and storages that hold this one; a graph
+                         output counts one that never comes */
+    const kgr_node *holds; /* the results may point into this node's operands, which live as long;
+                              NULL: they do not */
+    struct storage *next;  /* to be released */
 } storage;
 
-typedef struct evaluation {
+struct kgr_evaluation {
     const kgr_graph *g;
     kop_env *env;
     kop_tensor *tensor; /* [n_values] */
     storage *storage;   /* [n_values], at the id of the producer's first output */
+    kop_tensor *result; /* [n_outputs] */
     size_t held;        /* bytes of all live storages */
     kaena_err *err;
-} evaluation;
+};
+
+typedef kgr_evaluation evaluation;
 
 static storage *storage_of(const evaluation *e, const kgr_node *n)
 {
     return &e->storage[n->out[0]->id];
 }
 
+/* Releases |s|, which nobody needs any more, and what it alone held; a chain of those may be long.
+ */
 static void release(evaluation *e, storage *s)
 {
-    e->held -= s->arena.used;
-    kaena_arena_fini(&s->arena);
+    for (s->next = NULL; s;) {
+        storage *more = s->next;
+        const kgr_node *n = s->holds;
+        e->held -= s->arena.used;
+        kaena_arena_fini(&s->arena);
+        s->holds = NULL;
+        for (uint32_t i = 0; n && i < n->n_in; i++) {
+            storage *held =
+                n->in[i] && n->in[i]->producer ? storage_of(e, n->in[i]->producer) : NULL;
+            if (held && --held->pending == 0) {
+                held->next = more;
+                more = held;
+            }
+        }
+        s = more;
+    }
 }
 
 /* Moves the outputs out of an arena that is mostly the evaluation's temporaries. */
@@ -36,7 +59,7 @@ static void drop_temporaries(const kgr_node *n, kop_tensor *out, kaena_arena *ar
 {
     size_t bytes = 0;
     for (uint32_t i = 0; i < n->n_out; i++) {
-        if (out[i].dtype == KAENA_STRING)
+        if (out[i].dtype == KAENA_STRING || out[i].form != KOP_FORM_TENSOR)
             return;
         bytes += kop_elements(&out[i]) * kaena_dtype_size(out[i].dtype) + 64;
     }
@@ -59,10 +82,22 @@ static void drop_temporaries(const kgr_node *n, kop_tensor *out, kaena_arena *ar
     *arena = fresh;
 }
 
-static kaena_status eval_node(evaluation *e, const kgr_node *n)
+/* Whether the results may point into the operands: those of strings, and of sequences. */
+static bool may_share(const kgr_node *n, const kop_tensor *const *in, const kop_tensor *out)
 {
-    const kop_tensor *in[KOP_MAX_INPUTS + 1];
-    kop_tensor out[KOP_MAX_OUTPUTS];
+    for (uint32_t i = 0; i < n->n_out; i++)
+        if (out[i].dtype == KAENA_STRING || out[i].form != KOP_FORM_TENSOR)
+            return n->n_body == 0;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (in[i] && in[i]->form != KOP_FORM_TENSOR)
+            return n->n_body == 0;
+    return false;
+}
+
+/* |in| and |out| have room for the operands and results. */
+static kaena_status eval_with(evaluation *e, const kgr_node *n, const kop_tensor **in,
+                              kop_tensor *out)
+{
     storage *s = storage_of(e, n);
     size_t quota = e->env->arena->quota, taken = e->env->arena->used + e->held;
     if (quota && taken >= quota)
@@ -76,26 +111,44 @@ static kaena_status eval_node(evaluation *e, const kgr_node *n)
             in[i] = &e->tensor[n->in[i]->id];
     kaena_status status = kop_poll(&call);
     if (status == KAENA_OK)
-        status = kop_eval(&call);
+        status = n->n_body ? kgr_eval_bodies(n, in, out, &env, e->err) : kop_eval(&call);
     if (status != KAENA_OK) {
         kaena_arena_fini(&s->arena);
         return status;
     }
-    drop_temporaries(n, out, &s->arena);
+    if (may_share(n, in, out))
+        s->holds = n;
+    else
+        drop_temporaries(n, out, &s->arena);
     e->held += s->arena.used;
     for (uint32_t i = 0; i < n->n_out; i++) {
         e->tensor[n->out[i]->id] = out[i];
         s->pending += n->out[i]->n_uses;
     }
-    if (s->pending == 0)
-        release(e, s);
-    for (uint32_t i = 0; i < n->n_in; i++)
+    for (uint32_t i = 0; !s->holds && i < n->n_in; i++)
         if (n->in[i] && n->in[i]->producer) {
             storage *of_input = storage_of(e, n->in[i]->producer);
             if (--of_input->pending == 0)
                 release(e, of_input);
         }
+    if (s->pending == 0)
+        release(e, s);
     return KAENA_OK;
+}
+
+static kaena_status eval_node(evaluation *e, const kgr_node *n)
+{
+    const kop_tensor *in[KOP_MAX_INPUTS + 1];
+    kop_tensor out[KOP_MAX_OUTPUTS];
+    if (n->n_body == 0)
+        return eval_with(e, n, in, out);
+    const kop_tensor **many_in = calloc(n->n_in + 1, sizeof(kop_tensor *));
+    kop_tensor *many_out = calloc(n->n_out, sizeof *many_out);
+    kaena_status s = many_in && many_out ? eval_with(e, n, many_in, many_out)
+                                         : KAENA_FAIL(e->err, RESOURCE_EXHAUSTED, "no memory");
+    free(many_in);
+    free(many_out);
+    return s;
 }
 
 static kaena_status bind_inputs(evaluation *e, const kop_tensor *in)
@@ -103,11 +156,17 @@ static kaena_status bind_inputs(evaluation *e, const kop_tensor *in)
     char want[KAENA_SHAPE_TEXT], have[KAENA_SHAPE_TEXT];
     for (uint32_t i = 0; i < e->g->n_inputs; i++) {
         const kgr_value *v = e->g->inputs[i];
+        if (in[i].form != v->t.form)
+            return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' is of type %s, takes %s",
+                              v->name, kop_form_name(in[i].form), kop_form_name(v->t.form));
         if (v->t.dtype != KAENA_DTYPE_NONE && in[i].dtype != v->t.dtype)
             return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' is %s, takes %s", v->name,
                               kaena_dtype_name(in[i].dtype), kaena_dtype_name(v->t.dtype));
-        bool fits = v->t.unranked || in[i].shape.rank == v->t.shape.rank;
-        for (int32_t d = 0; fits && !v->t.unranked && d < v->t.shape.rank; d++)
+        /* What a sequence holds each operator looks at itself. */
+        bool fits =
+            v->t.unranked || v->t.form != KOP_FORM_TENSOR || in[i].shape.rank == v->t.shape.rank;
+        for (int32_t d = 0;
+             fits && !v->t.unranked && v->t.form == KOP_FORM_TENSOR && d < v->t.shape.rank; d++)
             fits = v->t.shape.dim[d] < 0 || v->t.shape.dim[d] == in[i].shape.dim[d];
         if (!fits)
             return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' has shape %s, takes %s",
@@ -129,50 +188,67 @@ static kaena_status bind_inputs(evaluation *e, const kop_tensor *in)
     return KAENA_OK;
 }
 
-/* Copies a result into the caller's arena. */
-static kaena_status copy_out(evaluation *e, const kgr_value *v, kop_tensor *out)
-{
-    kaena_arena *arena = e->env->arena;
-    *out = e->tensor[v->id];
-    size_t n = kop_elements(out);
-    out->data = kaena_arena_memdup(arena, out->data, n * kaena_dtype_size(out->dtype));
-    kaena_string *strings = out->dtype == KAENA_STRING ? out->data : NULL;
-    for (size_t i = 0; strings && i < n; i++)
-        if (!(strings[i].data = kaena_arena_memdup(arena, strings[i].data, strings[i].size)))
-            out->data = strings = NULL;
-    return out->data ? KAENA_OK
-                     : KAENA_FAIL(e->err, RESOURCE_EXHAUSTED, "no memory for output '%s'", v->name);
-}
-
 static kaena_status run(evaluation *e, const kop_tensor *in, kop_tensor *out)
 {
     KAENA_TRY(bind_inputs(e, in));
     for (const kgr_node *n = e->g->first; n; n = n->next)
         KAENA_TRY_WRAP(e->err, eval_node(e, n), "node '%s' (%s)", n->name, n->origin);
-    for (uint32_t i = 0; i < e->g->n_outputs; i++)
-        KAENA_TRY(copy_out(e, e->g->outputs[i], &out[i]));
+    for (uint32_t i = 0; i < e->g->n_outputs; i++) {
+        const kgr_value *v = e->g->outputs[i];
+        if (!kop_copy(e->env->arena, &e->tensor[v->id], &e->result[i]))
+            return KAENA_FAIL(e->err, RESOURCE_EXHAUSTED, "no memory for output '%s'", v->name);
+    }
+    if (e->g->n_outputs)
+        memcpy(out, e->result, e->g->n_outputs * sizeof *out);
     return KAENA_OK;
+}
+
+kgr_evaluation *kgr_evaluation_create(const kgr_graph *g)
+{
+    size_t n = g->n_values ? g->n_values : 1;
+    evaluation *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->g = g;
+    e->tensor = calloc(n, sizeof *e->tensor);
+    e->storage = calloc(n, sizeof *e->storage);
+    e->result = calloc(g->n_outputs + 1, sizeof *e->result);
+    return e->tensor && e->storage && e->result ? e : kgr_evaluation_destroy(e);
+}
+
+kgr_evaluation *kgr_evaluation_destroy(kgr_evaluation *e)
+{
+    if (e) {
+        free(e->tensor);
+        free(e->storage);
+        free(e->result);
+        free(e);
+    }
+    return NULL;
+}
+
+kaena_status kgr_evaluation_run(kgr_evaluation *e, const kop_tensor *in, kop_tensor *out,
+                                kop_env *env, kaena_err *err)
+{
+    e->env = env;
+    e->err = err;
+    e->held = 0;
+    kaena_status s = run(e, in, out);
+    for (const kgr_node *n = e->g->first; n; n = n->next) {
+        storage *of = storage_of(e, n);
+        kaena_arena_fini(&of->arena);
+        of->pending = 0;
+        of->holds = NULL;
+    }
+    return s;
 }
 
 kaena_status kgr_eval(const kgr_graph *g, const kop_tensor *in, kop_tensor *out, kop_env *env,
                       kaena_err *err)
 {
-    size_t n = g->n_values ? g->n_values : 1;
-    evaluation e = {.g = g,
-                    .env = env,
-                    .tensor = calloc(n, sizeof(kop_tensor)),
-                    .storage = calloc(n, sizeof(storage)),
-                    .err = err};
-    kop_tensor *results = calloc(g->n_outputs ? g->n_outputs : 1, sizeof *results);
-    kaena_status s = e.tensor && e.storage && results
-                         ? run(&e, in, results)
-                         : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
-    if (s == KAENA_OK && g->n_outputs)
-        memcpy(out, results, g->n_outputs * sizeof *results);
-    for (size_t i = 0; e.storage && i < n; i++)
-        kaena_arena_fini(&e.storage[i].arena);
-    free(e.tensor);
-    free(e.storage);
-    free(results);
+    kgr_evaluation *e = kgr_evaluation_create(g);
+    kaena_status s = e ? kgr_evaluation_run(e, in, out, env, err)
+                       : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
+    kgr_evaluation_destroy(e);
     return s;
 }

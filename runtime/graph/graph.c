@@ -108,7 +108,7 @@ kgr_node *kgr_node_add(kgr_graph *g, kgr_node *after, kop_op op, const char *nam
                        const char *origin, kgr_value *const *in, uint32_t n_in,
                        const char *const *out_names, uint32_t n_out)
 {
-    assert(n_in <= KOP_MAX_INPUTS + 1 && n_out <= KOP_MAX_OUTPUTS);
+    assert(n_in <= KOP_MAX_BODY_OPERANDS && n_out <= KOP_MAX_BODY_OPERANDS);
     const char *op_name = kop_row_of(op)->name;
     kgr_node *n = kaena_arena_alloc(g->arena, sizeof *n + n_in * sizeof(kgr_use) +
                                                   (n_in + n_out) * sizeof(kgr_value *));
@@ -139,6 +139,20 @@ kgr_node *kgr_node_add(kgr_graph *g, kgr_node *after, kop_op op, const char *nam
     return n;
 }
 
+bool kgr_node_set_bodies(kgr_graph *g, kgr_node *n, kgr_graph *const *body, uint32_t n_body)
+{
+    kgr_graph **copy = kaena_arena_memdup(g->arena, body, n_body * sizeof *copy);
+    if (!copy)
+        return false;
+    for (uint32_t i = 0; i < n_body; i++) {
+        assert(!body[i]->owner && body[i]->arena == g->arena);
+        body[i]->owner = n;
+    }
+    n->body = copy;
+    n->n_body = n_body;
+    return true;
+}
+
 /* --- Attributes ------------------------------------------------------------------------------ */
 
 static bool copy_strings(kaena_arena *arena, kop_attr *a)
@@ -153,17 +167,11 @@ static bool copy_strings(kaena_arena *arena, kop_attr *a)
 
 static bool copy_tensor(kaena_arena *arena, kop_attr *a)
 {
-    kop_tensor *copy = kaena_arena_memdup(arena, a->u.tensor, sizeof *copy);
-    if (!copy)
+    kop_tensor *copy = KAENA_NEW(arena, kop_tensor);
+    if (!copy || !kop_copy(arena, a->u.tensor, copy))
         return false;
-    size_t n = kop_elements(copy);
-    copy->data = kaena_arena_memdup(arena, copy->data, n * kaena_dtype_size(copy->dtype));
-    kaena_string *strings = copy->dtype == KAENA_STRING ? copy->data : NULL;
-    for (size_t i = 0; strings && i < n; i++)
-        if (!(strings[i].data = kaena_arena_memdup(arena, strings[i].data, strings[i].size)))
-            return false;
     a->u.tensor = copy;
-    return copy->data != NULL;
+    return true;
 }
 
 static bool copy_attr(kaena_arena *arena, kop_attr *a)

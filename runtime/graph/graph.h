@@ -19,6 +19,7 @@
 
 typedef struct kgr_node kgr_node;
 typedef struct kgr_value kgr_value;
+typedef struct kgr_graph kgr_graph;
 typedef struct kgr_names kgr_names; /* the hash table that keeps names unique (names.h) */
 
 /* An operand slot as an entry in its value's list of uses, which is in the order of their making.
@@ -29,7 +30,7 @@ typedef struct kgr_use {
     struct kgr_use *prev, *next;
 } kgr_use;
 
-/* A tensor of the graph. */
+/* A value of the graph: a tensor, or a sequence or optional of them. */
 struct kgr_value {
     uint32_t id;      /* index into kgr_graph.values */
     const char *name; /* unique in the graph, the framework's own where it has one */
@@ -64,12 +65,26 @@ struct kgr_node {
     kop_attr *attr;
     kgr_place device;   /* set by the partition pass, or before */
     const char *reason; /* why it is on the host */
+    /* The graphs it runs: of If the one for true and the one for false; of Loop and Scan one. They
+     * are closed: what a body reads from outside is an operand of the node, behind the operator's
+     * own, and an input of every body, behind its formal inputs, in the same order. So
+     *   If(cond, captured...)             body(captured...) -> results
+     *   Loop(M, cond, v..., captured...)  body(i, cond, v..., captured...) -> cond, v..., scans...
+     *   Scan(states..., scans..., captured...)
+     *                                     body(states..., slices..., captured...) -> states...,
+     *                                     slices...
+     * The attribute kaena.carried of Loop and Scan is the number of v or states (kgr_own_inputs).
+     */
+    kgr_graph **body;
+    uint32_t n_body;
     kgr_node *prev, *next;
 };
 
-typedef struct kgr_graph {
-    kaena_arena *arena;
+struct kgr_graph {
+    kaena_arena *arena; /* bodies share it */
     const char *name;
+    kgr_node *owner;        /* the node whose body this is, or NULL */
+    uint32_t rounds;        /* of the inference under way in this body (control_infer.c) */
     kgr_node *first, *last; /* topological order */
     uint32_t n_nodes;
     kgr_value **values; /* every value ever made; dead ones have neither producer, data, uses nor
@@ -77,8 +92,10 @@ typedef struct kgr_graph {
     uint32_t n_values, cap_values;
     kgr_value **inputs, **outputs;
     uint32_t n_inputs, n_outputs, cap_inputs, cap_outputs;
-    kgr_names *value_names, *node_names;
-} kgr_graph;
+    kgr_names *value_names, *node_names; /* each graph's own: bodies may repeat names */
+};
+
+#define KGR_MAX_DEPTH 32 /* of bodies in bodies: a whole graph has depth 0 */
 
 kgr_graph *kgr_graph_create(kaena_arena *arena, const char *name);
 
@@ -118,6 +135,10 @@ kgr_node *kgr_node_add(kgr_graph *g, kgr_node *after, kop_op op, const char *nam
                        const char *const *out_names, uint32_t n_out);
 #define kgr_at_start ((kgr_node *)-1)
 
+/* Gives |n| its bodies, finished or not, which belong to no node yet; the list is copied. False
+ * when the arena's quota is reached. */
+bool kgr_node_set_bodies(kgr_graph *g, kgr_node *n, kgr_graph *const *body, uint32_t n_body);
+
 /* Attributes: set replaces one of the same name. Names and contents are copied into the arena. */
 bool kgr_attr_set(kgr_graph *g, kgr_node *n, const kop_attr *attr);
 bool kgr_attr_int(kgr_graph *g, kgr_node *n, const char *name, int64_t v);
@@ -138,6 +159,10 @@ void kgr_node_set_input(kgr_node *n, uint32_t i, kgr_value *v); /* v may be NULL
 bool kgr_node_add_input(kgr_graph *g, kgr_node *n, kgr_value *v);
 /* Drops the operand slots from |n_in| on. */
 void kgr_node_cut_inputs(kgr_node *n, uint32_t n_in);
+/* Drops the slots that |drop| [n_in] marks; those behind move up. Linear. */
+void kgr_node_drop_inputs(kgr_node *n, const bool *drop);
+/* Drops the graph inputs that |drop| [n_inputs] marks, which nothing uses. */
+void kgr_inputs_drop(kgr_graph *g, const bool *drop);
 
 /* The model's boundary keeps its names: as a graph output only a computed value that is no output
  * yet can stand in. */
@@ -152,7 +177,8 @@ bool kgr_value_make_const(kgr_graph *g, kgr_value *v, void *data);
 void kgr_node_remove(kgr_graph *g, kgr_node *n);
 /* Moves |n| behind |after| (kgr_at_start: to the front). */
 void kgr_node_move(kgr_graph *g, kgr_node *n, kgr_node *after);
-/* Removes every node none of whose outputs is used; returns how many. Linear. */
+/* Removes every node none of whose outputs is used, in the bodies too; returns how many. Linear.
+ */
 uint32_t kgr_remove_dead(kgr_graph *g);
 /* The only node that uses |v|, in one slot, or NULL when none does, several do, it is a graph
  * output, or that node is placed on the host and so not to be merged with its neighbours. */
@@ -163,6 +189,32 @@ static inline bool kgr_is_const(const kgr_value *v)
     return v && v->t.data;
 }
 
+/* --- Bodies ---------------------------------------------------------------------------------- */
+
+/* Inputs that are the operator's own, not captured: If 1, Loop 2 + v, Scan states + scans; the same
+ * is the number of a Loop's or Scan's formal body inputs. n_in of a node without bodies; never more
+ * than n_in. */
+uint32_t kgr_own_inputs(const kgr_node *n);
+/* The v of a Loop, the states of a Scan. */
+uint32_t kgr_carried(const kgr_node *n);
+/* The input of body |b| that operand |i| becomes; NULL where none does (an If's condition). A
+ * Loop's M is the count of turns there, a Scan's input one slice. */
+kgr_value *kgr_body_input(const kgr_node *n, uint32_t b, uint32_t i);
+
+/* Calls |fn| for |g|, then for every body in it, outermost first, until one fails. */
+typedef kaena_status (*kgr_graph_fn)(kgr_graph *g, void *ctx, kaena_err *err);
+kaena_status kgr_each_graph(kgr_graph *g, kgr_graph_fn fn, void *ctx, kaena_err *err) KAENA_CHECKED;
+
+/* Copies |from|'s nodes and constants (data is shared) into |to| after |after| (as kgr_node_add);
+ * |from|'s inputs become |in|, |out| [n_outputs] gets what its outputs become. Bodies are copied
+ * too. False when the arena's quota is reached; what was added stays then. */
+bool kgr_copy_nodes(kgr_graph *to, kgr_node *after, const kgr_graph *from, kgr_value *const *in,
+                    kgr_value **out);
+/* A copy of |g| with all its bodies, in |arena|, that shares the constants' data. NULL: quota. */
+kgr_graph *kgr_copy(kaena_arena *arena, const kgr_graph *g);
+/* Puts the nodes of |n|'s body |b|, an If's, in the place of |n|, which is removed. */
+bool kgr_inline_body(kgr_graph *g, kgr_node *n, uint32_t b);
+
 /* --- Whole graphs ---------------------------------------------------------------------------- */
 
 /* A kop_call for |n| over the values' tensors; |in| and |out| need n->n_in and n->n_out places. */
@@ -170,14 +222,15 @@ kop_call kgr_call(const kgr_node *n, const kop_tensor **in, kop_tensor *out, kop
                   kaena_err *err);
 
 /* Topological order, single definitions, known operators and operand counts, unique names, use
- * lists. The message names the node. */
+ * lists, bodies' operands and results; of the bodies too. The message names the node. */
 kaena_status kgr_check(const kgr_graph *g, kaena_err *err) KAENA_CHECKED;
 
 /* Infers type and shape of every value; |infer_data| also evaluates small chains (Shape, Gather,
  * Concat ... of known shapes) and makes them constants. Fails where an operator refuses its inputs:
  * the message names node, operator and origin. */
 kaena_status kgr_infer(kgr_graph *g, bool infer_data, kaena_err *err) KAENA_CHECKED;
-/* Types and shapes of one node's results; the message names it. */
+/* Types and shapes of one node's results; the message names it. Bodies' values get theirs on the
+ * way: what a loop carries is known as far as it stays the same from turn to turn. */
 kaena_status kgr_infer_node(kgr_node *n, kaena_err *err) KAENA_CHECKED;
 /* Evaluates |n|, whose inputs are constants or, for Shape and Size, of known shape; makes its
  * results constants and removes it. |quota| bounds the evaluation in bytes. */

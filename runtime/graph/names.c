@@ -20,6 +20,7 @@ struct kgr_names {
     entry *table;
     size_t capacity, used; /* capacity is a power of two, at most 3/4 used */
     uint32_t made;
+    entry few[4]; /* the first table: most bodies have few names */
 };
 
 kgr_names *kgr_names_create(kaena_arena *arena)
@@ -28,9 +29,9 @@ kgr_names *kgr_names_create(kaena_arena *arena)
     if (!names)
         return NULL;
     names->arena = arena;
-    names->capacity = 16;
-    names->table = KAENA_NEW_N(arena, entry, names->capacity);
-    return names->table ? names : NULL;
+    names->table = names->few;
+    names->capacity = sizeof names->few / sizeof *names->few;
+    return names;
 }
 
 static entry *slot_of(entry *table, size_t capacity, const char *name, uint64_t hash)

@@ -8,7 +8,8 @@
 
 typedef struct parser {
     kgr_cursor c;
-    kgr_graph *g;
+    kgr_graph *g;   /* the body in which the cursor stands, or the whole graph */
+    uint32_t depth; /* of that body */
 } parser;
 
 /* "%name", which names no value yet. */
@@ -39,7 +40,10 @@ static kaena_status parse_declared(parser *p, kgr_value **out)
     KAENA_TRY(kgr_text_expect(&p->c, ':'));
     KAENA_TRY(kgr_text_type(&p->c, &t));
     *out = kgr_value_add(p->g, name, t.dtype, t.unranked ? NULL : &t.shape);
-    return *out ? KAENA_OK : kgr_text_no_memory(&p->c);
+    if (!*out)
+        return kgr_text_no_memory(&p->c);
+    (*out)->t.form = t.form;
+    return KAENA_OK;
 }
 
 static kaena_status parse_input(parser *p)
@@ -53,6 +57,8 @@ static kaena_status parse_const(parser *p)
 {
     kgr_value *v;
     KAENA_TRY(parse_declared(p, &v));
+    if (v->t.form != KOP_FORM_TENSOR)
+        return kgr_text_fail(&p->c, "constants are tensors");
     KAENA_TRY(kgr_text_expect(&p->c, '='));
     return kgr_text_contents(&p->c, &v->t, &v->digest);
 }
@@ -143,6 +149,8 @@ static kaena_status parse_word_attr(parser *p, kop_attr *a)
         if (!t)
             return kgr_text_no_memory(c);
         KAENA_TRY(kgr_text_type(c, t));
+        if (t->form != KOP_FORM_TENSOR)
+            return kgr_text_fail(c, "an attribute of type %s", kop_form_name(t->form));
         a->type = KOP_ATTR_TENSOR;
         a->u.tensor = t;
         return kgr_text_data(c, t);
@@ -182,106 +190,150 @@ static kaena_status parse_attr(parser *p, kgr_node *n)
 
 /* --- Nodes ----------------------------------------------------------------------------------- */
 
-typedef struct result {
-    const char *name;
-    kop_tensor t;
-} result;
+/* A node before it is in the graph, which wants its name: what stands behind the operands is parsed
+ * first. Lists double in the arena. */
+typedef struct draft {
+    kop_op op;
+    const char **out_names;
+    kop_tensor *out;
+    kgr_value **in;
+    kgr_graph **body;
+    uint32_t n_out, n_in, n_body;
+    kgr_node attrs; /* stands in no graph: its attributes are moved over */
+    const char *name, *origin, *reason;
+    kgr_place device;
+} draft;
 
-static kaena_status parse_results(parser *p, result results[KOP_MAX_OUTPUTS], uint32_t *n)
+/* Makes room for another of |n| elements of |size|: where n is a power of two, or 0. */
+static kaena_status grow(parser *p, void *list, uint32_t n, size_t size, uint32_t most,
+                         const char *what)
 {
+    if (n == most)
+        return kgr_text_fail(&p->c, "more than %u %s", most, what);
+    if (n & (n - 1))
+        return KAENA_OK;
+    void *old, *fresh = kaena_arena_array(p->c.arena, n ? 2 * (size_t)n : 1, size);
+    if (!fresh)
+        return kgr_text_no_memory(&p->c);
+    memcpy(&old, list, sizeof old);
+    if (n)
+        memcpy(fresh, old, n * size);
+    memcpy(list, &fresh, sizeof fresh);
+    return KAENA_OK;
+}
+
+static kaena_status parse_results(parser *p, draft *d)
+{
+    kgr_names *names = kgr_names_create(p->c.arena);
+    if (!names)
+        return kgr_text_no_memory(&p->c);
     do {
-        if (*n == KOP_MAX_OUTPUTS)
-            return kgr_text_fail(&p->c, "more than %d results", KOP_MAX_OUTPUTS);
-        result *r = &results[*n];
-        KAENA_TRY(parse_new_name(p, &r->name));
-        for (uint32_t i = 0; i < *n; i++)
-            if (strcmp(results[i].name, r->name) == 0)
-                return kgr_text_fail(&p->c, "a second value '%s'", r->name);
+        const char *name;
+        KAENA_TRY(grow(p, &d->out, d->n_out, sizeof *d->out, KOP_MAX_BODY_OPERANDS, "results"));
+        KAENA_TRY(grow(p, &d->out_names, d->n_out, sizeof *d->out_names, KOP_MAX_BODY_OPERANDS,
+                       "results"));
+        KAENA_TRY(parse_new_name(p, &name));
+        if (kgr_names_find(names, name))
+            return kgr_text_fail(&p->c, "a second value '%s'", name);
+        if (!kgr_names_add(names, name, d))
+            return kgr_text_no_memory(&p->c);
         KAENA_TRY(kgr_text_expect(&p->c, ':'));
-        KAENA_TRY(kgr_text_type(&p->c, &r->t));
-        (*n)++;
+        KAENA_TRY(kgr_text_type(&p->c, &d->out[d->n_out]));
+        d->out_names[d->n_out++] = name;
     } while (kgr_text_take(&p->c, ','));
     return kgr_text_expect(&p->c, '=');
 }
 
-static kaena_status parse_operands(parser *p, kgr_value *in[KOP_MAX_INPUTS + 1], uint32_t *n)
+static kaena_status parse_operands(parser *p, draft *d)
 {
     KAENA_TRY(kgr_text_expect(&p->c, '('));
     while (!kgr_text_take(&p->c, ')')) {
-        if (*n == KOP_MAX_INPUTS + 1)
-            return kgr_text_fail(&p->c, "more than %d operands", KOP_MAX_INPUTS + 1);
-        if (*n)
+        KAENA_TRY(grow(p, &d->in, d->n_in, sizeof *d->in, KOP_MAX_BODY_OPERANDS, "operands"));
+        if (d->n_in)
             KAENA_TRY(kgr_text_expect(&p->c, ','));
-        in[*n] = NULL;
+        kgr_value *v = NULL;
         if (!kgr_text_take_word(&p->c, "_"))
-            KAENA_TRY(parse_known(p, &in[*n]));
-        (*n)++;
+            KAENA_TRY(parse_known(p, &v));
+        d->in[d->n_in++] = v;
     }
     return KAENA_OK;
 }
 
-/* @"name" from "origin" device | host "reason", each of them optional; attributes stand before. */
-typedef struct suffix {
-    const char *name, *origin, *reason;
-    int32_t device;
-} suffix;
-
-static kaena_status parse_suffix(parser *p, suffix *s)
+/* @"name" from "origin" device | host "reason", each of them optional. */
+static kaena_status parse_suffix(parser *p, draft *d)
 {
     kgr_cursor *c = &p->c;
     if (kgr_text_take(c, '@')) {
-        KAENA_TRY(kgr_text_name(c, &s->name));
-        if (kgr_names_find(p->g->node_names, s->name))
-            return kgr_text_fail(c, "a second node '%s'", s->name);
+        KAENA_TRY(kgr_text_name(c, &d->name));
+        if (kgr_names_find(p->g->node_names, d->name))
+            return kgr_text_fail(c, "a second node '%s'", d->name);
     }
     if (kgr_text_take_word(c, "from"))
-        KAENA_TRY(kgr_text_name(c, &s->origin));
+        KAENA_TRY(kgr_text_name(c, &d->origin));
     if (kgr_text_take_word(c, "device"))
-        s->device = KGR_DEVICE;
+        d->device = KGR_DEVICE;
     else if (kgr_text_take_word(c, "host"))
-        s->device = KGR_HOST;
-    if (s->device == KGR_HOST && kgr_text_peek(c) == '"')
-        KAENA_TRY(kgr_text_name(c, &s->reason));
+        d->device = KGR_HOST;
+    if (d->device == KGR_HOST && kgr_text_peek(c) == '"')
+        KAENA_TRY(kgr_text_name(c, &d->reason));
     return KAENA_OK;
 }
 
-/* Finds the suffix behind the attributes before the node is made, which wants its name: attributes
- * are parsed into a node that stands in no graph and are moved over. */
-static kaena_status parse_node(parser *p)
+static kaena_status parse_graph(parser *p);
+
+static kaena_status parse_bodies(parser *p, draft *d)
 {
-    result results[KOP_MAX_OUTPUTS];
-    kgr_value *in[KOP_MAX_INPUTS + 1];
-    const char *out_names[KOP_MAX_OUTPUTS];
-    uint32_t n_out = 0, n_in = 0;
-    char word[KGR_WORD];
-    KAENA_TRY(parse_results(p, results, &n_out));
-    KAENA_TRY(kgr_text_word(&p->c, word));
-    kop_op op = kop_find(word);
-    if (op == KOP_NONE)
-        return kgr_text_fail(&p->c, "'%s' is not an operator", word);
-    KAENA_TRY(parse_operands(p, in, &n_in));
-    kgr_node attrs = {.op = op};
-    if (kgr_text_take(&p->c, '{')) {
-        while (!kgr_text_take(&p->c, '}')) {
-            if (attrs.n_attr)
-                KAENA_TRY(kgr_text_expect(&p->c, ','));
-            KAENA_TRY(parse_attr(p, &attrs));
-        }
+    kgr_graph *outer = p->g;
+    while (kgr_text_take_word(&p->c, "body")) {
+        KAENA_TRY(grow(p, &d->body, d->n_body, sizeof *d->body, 2, "bodies"));
+        if (p->depth == KGR_MAX_DEPTH)
+            return kgr_text_fail(&p->c, "bodies are nested deeper than %d", KGR_MAX_DEPTH);
+        p->depth++;
+        KAENA_TRY(parse_graph(p));
+        p->depth--;
+        d->body[d->n_body++] = p->g;
+        p->g = outer;
     }
-    suffix s = {0};
-    KAENA_TRY(parse_suffix(p, &s));
-    for (uint32_t i = 0; i < n_out; i++)
-        out_names[i] = results[i].name;
-    kgr_node *n = kgr_node_add(p->g, NULL, op, s.name, s.origin, in, n_in, out_names, n_out);
+    return KAENA_OK;
+}
+
+static kaena_status add_node(parser *p, const draft *d)
+{
+    kgr_node *n =
+        kgr_node_add(p->g, NULL, d->op, d->name, d->origin, d->in, d->n_in, d->out_names, d->n_out);
     if (!n)
         return kgr_text_no_memory(&p->c);
-    for (uint32_t i = 0; i < n_out; i++)
-        n->out[i]->t = results[i].t;
-    n->attr = attrs.attr;
-    n->n_attr = attrs.n_attr;
-    n->device = s.device;
-    n->reason = s.reason;
-    return KAENA_OK;
+    for (uint32_t i = 0; i < d->n_out; i++)
+        n->out[i]->t = d->out[i];
+    n->attr = d->attrs.attr;
+    n->n_attr = d->attrs.n_attr;
+    n->device = d->device;
+    n->reason = d->reason;
+    return d->n_body == 0 || kgr_node_set_bodies(p->g, n, d->body, d->n_body)
+               ? KAENA_OK
+               : kgr_text_no_memory(&p->c);
+}
+
+static kaena_status parse_node(parser *p)
+{
+    draft d = {0};
+    char word[KGR_WORD];
+    KAENA_TRY(parse_results(p, &d));
+    KAENA_TRY(kgr_text_word(&p->c, word));
+    d.op = kop_find(word);
+    if (d.op == KOP_NONE)
+        return kgr_text_fail(&p->c, "'%s' is not an operator", word);
+    KAENA_TRY(parse_operands(p, &d));
+    if (kgr_text_take(&p->c, '{')) {
+        while (!kgr_text_take(&p->c, '}')) {
+            if (d.attrs.n_attr)
+                KAENA_TRY(kgr_text_expect(&p->c, ','));
+            KAENA_TRY(parse_attr(p, &d.attrs));
+        }
+    }
+    KAENA_TRY(parse_suffix(p, &d));
+    KAENA_TRY(parse_bodies(p, &d));
+    return add_node(p, &d);
 }
 
 static kaena_status parse_items(parser *p)
@@ -298,9 +350,17 @@ static kaena_status parse_items(parser *p)
         else
             return kgr_text_fail(&p->c, "input, const, output, a node or '}' expected");
     }
-    if (kgr_text_peek(&p->c))
-        return kgr_text_fail(&p->c, "text behind the graph");
     return KAENA_OK;
+}
+
+/* Name and items, for p->g. */
+static kaena_status parse_graph(parser *p)
+{
+    kaena_string name;
+    KAENA_TRY(kgr_text_quoted(&p->c, &name));
+    KAENA_TRY(kgr_text_expect(&p->c, '{'));
+    p->g = kgr_graph_create(p->c.arena, name.data);
+    return p->g ? parse_items(p) : kgr_text_no_memory(&p->c);
 }
 
 kaena_status kgr_parse(kaena_arena *arena, const char *text, size_t size, kgr_graph **out,
@@ -313,15 +373,11 @@ kaena_status kgr_parse(kaena_arena *arena, const char *text, size_t size, kgr_gr
                       .random_left = KGR_RANDOM_MAX,
                       .arena = arena,
                       .err = err}};
-    kaena_string name;
     if (!kgr_text_take_word(&p.c, "graph"))
         return kgr_text_fail(&p.c, "'graph' expected");
-    KAENA_TRY(kgr_text_quoted(&p.c, &name));
-    KAENA_TRY(kgr_text_expect(&p.c, '{'));
-    p.g = kgr_graph_create(arena, name.data);
-    if (!p.g)
-        return kgr_text_no_memory(&p.c);
-    KAENA_TRY(parse_items(&p));
+    KAENA_TRY(parse_graph(&p));
+    if (kgr_text_peek(&p.c))
+        return kgr_text_fail(&p.c, "text behind the graph");
     KAENA_TRY(kgr_check(p.g, err));
     *out = p.g;
     return KAENA_OK;

@@ -47,8 +47,11 @@ static void print_name(kaena_strbuf *out, const char *name)
 static void print_type(kaena_strbuf *out, const kop_tensor *t)
 {
     char text[KAENA_SHAPE_TEXT];
-    kaena_strbuf_printf(out, "%s%s", kaena_dtype_name(t->dtype),
-                        t->unranked ? "[*]" : kaena_shape_print(&t->shape, text, sizeof text));
+    if (t->form != KOP_FORM_TENSOR)
+        kaena_strbuf_printf(out, "%s(", kop_form_name(t->form));
+    kaena_strbuf_printf(out, "%s%s%s", kaena_dtype_name(t->dtype),
+                        t->unranked ? "[*]" : kaena_shape_print(&t->shape, text, sizeof text),
+                        t->form != KOP_FORM_TENSOR ? ")" : "");
 }
 
 /* Shortest of the forms that read back as the same number; always recognisable as a float. */
@@ -122,16 +125,30 @@ uint64_t kgr_digest(const kop_tensor *t)
     return hash ? hash : 1; /* 0 means that there is none */
 }
 
-static void print_const(kaena_strbuf *out, const kgr_value *v, bool with_data)
+typedef struct printer {
+    kaena_strbuf *out;
+    bool with_data;
+    uint32_t depth; /* of bodies */
+} printer;
+
+static void indent(printer *p, uint32_t more)
 {
-    kaena_strbuf_printf(out, "  const %%");
+    for (uint32_t i = 0; i < p->depth + more; i++)
+        kaena_strbuf_add(p->out, "  ", 2);
+}
+
+static void print_const(printer *p, const kgr_value *v)
+{
+    kaena_strbuf *out = p->out;
+    indent(p, 1);
+    kaena_strbuf_printf(out, "const %%");
     print_name(out, v->name);
     kaena_strbuf_printf(out, ": ");
     print_type(out, &v->t);
     kaena_strbuf_printf(out, " = ");
     if (!v->t.data)
         kaena_strbuf_printf(out, "digest %016" PRIx64, v->digest);
-    else if (!with_data && kop_elements(&v->t) > PRINTED_ELEMENTS)
+    else if (!p->with_data && kop_elements(&v->t) > PRINTED_ELEMENTS)
         kaena_strbuf_printf(out, "digest %016" PRIx64, kgr_digest(&v->t));
     else
         print_data(out, &v->t);
@@ -186,10 +203,28 @@ static void print_operands(kaena_strbuf *out, const kgr_node *n)
     }
 }
 
-static void print_node(kaena_strbuf *out, const kgr_node *n)
+static void print_items(printer *p, const kgr_graph *g);
+
+static void print_bodies(printer *p, const kgr_node *n)
 {
+    p->depth++;
+    for (uint32_t i = 0; i < n->n_body; i++) {
+        kaena_strbuf_printf(p->out, " body ");
+        print_quoted(p->out, n->body[i]->name, strlen(n->body[i]->name));
+        kaena_strbuf_printf(p->out, " {\n");
+        print_items(p, n->body[i]);
+        indent(p, 0);
+        kaena_strbuf_printf(p->out, "}");
+    }
+    p->depth--;
+}
+
+static void print_node(printer *p, const kgr_node *n)
+{
+    kaena_strbuf *out = p->out;
+    indent(p, 1);
     for (uint32_t i = 0; i < n->n_out; i++) {
-        kaena_strbuf_printf(out, "%s%%", i ? ", " : "  ");
+        kaena_strbuf_printf(out, "%s%%", i ? ", " : "");
         print_name(out, n->out[i]->name);
         kaena_strbuf_printf(out, ": ");
         print_type(out, &n->out[i]->t);
@@ -213,32 +248,41 @@ static void print_node(kaena_strbuf *out, const kgr_node *n)
         kaena_strbuf_printf(out, " ");
         print_quoted(out, n->reason, strlen(n->reason));
     }
+    print_bodies(p, n);
     kaena_strbuf_printf(out, "\n");
 }
 
-void kgr_print(const kgr_graph *g, bool with_data, kaena_strbuf *out)
+static void print_items(printer *p, const kgr_graph *g)
 {
-    kaena_strbuf_printf(out, "graph ");
-    print_quoted(out, g->name, strlen(g->name));
-    kaena_strbuf_printf(out, " {\n");
     for (uint32_t i = 0; i < g->n_inputs; i++) {
-        kaena_strbuf_printf(out, "  input %%");
-        print_name(out, g->inputs[i]->name);
-        kaena_strbuf_printf(out, ": ");
-        print_type(out, &g->inputs[i]->t);
-        kaena_strbuf_printf(out, "\n");
+        indent(p, 1);
+        kaena_strbuf_printf(p->out, "input %%");
+        print_name(p->out, g->inputs[i]->name);
+        kaena_strbuf_printf(p->out, ": ");
+        print_type(p->out, &g->inputs[i]->t);
+        kaena_strbuf_printf(p->out, "\n");
     }
     for (uint32_t i = 0; i < g->n_values; i++) {
         const kgr_value *v = g->values[i];
         if (v->n_uses && (v->t.data || v->digest))
-            print_const(out, v, with_data);
+            print_const(p, v);
     }
     for (const kgr_node *n = g->first; n; n = n->next)
-        print_node(out, n);
+        print_node(p, n);
     for (uint32_t i = 0; i < g->n_outputs; i++) {
-        kaena_strbuf_printf(out, "  output %%");
-        print_name(out, g->outputs[i]->name);
-        kaena_strbuf_printf(out, "\n");
+        indent(p, 1);
+        kaena_strbuf_printf(p->out, "output %%");
+        print_name(p->out, g->outputs[i]->name);
+        kaena_strbuf_printf(p->out, "\n");
     }
+}
+
+void kgr_print(const kgr_graph *g, bool with_data, kaena_strbuf *out)
+{
+    printer p = {out, with_data, 0};
+    kaena_strbuf_printf(out, "graph ");
+    print_quoted(out, g->name, strlen(g->name));
+    kaena_strbuf_printf(out, " {\n");
+    print_items(&p, g);
     kaena_strbuf_printf(out, "}\n");
 }

@@ -113,6 +113,36 @@ void kgr_node_cut_inputs(kgr_node *n, uint32_t n_in)
     }
 }
 
+void kgr_node_drop_inputs(kgr_node *n, const bool *drop)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        kgr_value *v = n->in[i];
+        if (!drop[i] && i == kept) {
+            kept++;
+            continue;
+        }
+        kgr_use_unlink(n, i);
+        if (!drop[i])
+            kgr_use_link(n, kept++, v);
+    }
+    n->n_in = kept;
+}
+
+void kgr_inputs_drop(kgr_graph *g, const bool *drop)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < g->n_inputs; i++) {
+        if (!drop[i]) {
+            g->inputs[kept++] = g->inputs[i];
+            continue;
+        }
+        assert(g->inputs[i]->n_uses == 0);
+        g->inputs[i]->is_input = false;
+    }
+    g->n_inputs = kept;
+}
+
 bool kgr_can_replace(const kgr_value *from, const kgr_value *to)
 {
     return !from->is_output || (to->producer && !to->is_output);
@@ -187,6 +217,8 @@ uint32_t kgr_remove_dead(kgr_graph *g)
         bool used = false;
         for (uint32_t i = 0; i < n->n_out; i++)
             used |= n->out[i]->n_uses > 0;
+        for (uint32_t i = 0; used && i < n->n_body; i++)
+            removed += kgr_remove_dead(n->body[i]);
         if (!used) {
             kgr_node_remove(g, n);
             removed++;

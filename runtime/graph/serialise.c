@@ -1,15 +1,20 @@
 /* The binary form. All numbers little-endian; a string is its length (u32), its bytes and a zero.
  *
- *   "KGRF" u32 version  string name  u32 inputs, constants, nodes, outputs
+ *   "KGRF" u32 version graph
+ *   graph     string name  u32 inputs, constants, nodes, outputs  and these
  *   input     string name, type
  *   constant  string name, type, u8 0 and the elements from the next multiple of 8 on, or u8 1 and
- * a u64 digest node      string operator, name, origin, reason  u8 device  u32 n, u32 operand + 1
- * (0: absent) ... u32 n, string name and type of each result  u32 n, attributes output    u32 value
- *   type      u8 dtype, u8 rank (255: unranked), i64 dimensions
+ *             a u64 digest
+ *   node      string operator, name, origin, reason  u8 device  u32 n, u32 operand + 1 (0: absent)
+ *             ... u32 n, string name and type of each result  u32 n, attributes
+ *             u32 n, graph of each body (version 2)
+ *   output    u32 value
+ *   type      u8 dtype, u8 rank (255: unranked), u8 form (version 2), i64 dimensions
  *   attribute string name, u8 type, then i64 | f32 | string | u32 n and elements | type and
- * elements
+ *             elements
  *
- * Values are numbered in the order in which they are defined: inputs, constants, results of nodes.
+ * Values of a graph are numbered in the order in which they are defined: inputs, constants, results
+ * of nodes. Graphs without bodies whose values are all tensors are written as version 1.
  */
 #include <string.h>
 
@@ -18,7 +23,7 @@
 #include "names.h"
 
 #define MAGIC "KGRF"
-#define VERSION 1
+#define VERSION 2
 #define UNRANKED 255
 #define MAX_ATTRS 64
 
@@ -29,7 +34,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are copied as
 typedef struct writer {
     kaena_strbuf *out;
     size_t start;       /* of this graph within |out| */
-    uint32_t *index_of; /* [n_values] */
+    uint32_t *index_of; /* [n_values] of the graph or body being written */
+    uint32_t version;
 } writer;
 
 static void put_u8(writer *w, unsigned v)
@@ -59,6 +65,8 @@ static void put_type(writer *w, const kop_tensor *t)
 {
     put_u8(w, t->dtype);
     put_u8(w, t->unranked ? UNRANKED : (unsigned)t->shape.rank);
+    if (w->version > 1)
+        put_u8(w, t->form);
     if (!t->unranked)
         kaena_strbuf_add(w->out, t->shape.dim, (size_t)t->shape.rank * sizeof t->shape.dim[0]);
 }
@@ -110,6 +118,8 @@ static void put_attr(writer *w, const kop_attr *a)
     }
 }
 
+static void put_graph(writer *w, const kgr_graph *g);
+
 static void put_node(writer *w, const kgr_node *n, uint32_t *next)
 {
     put_string(w, kop_row_of(n->op)->name);
@@ -129,6 +139,10 @@ static void put_node(writer *w, const kgr_node *n, uint32_t *next)
     put_u32(w, n->n_attr);
     for (uint32_t i = 0; i < n->n_attr; i++)
         put_attr(w, &n->attr[i]);
+    if (w->version > 1)
+        put_u32(w, n->n_body);
+    for (uint32_t i = 0; i < n->n_body; i++)
+        put_graph(w, n->body[i]);
 }
 
 static bool is_written_const(const kgr_value *v)
@@ -147,36 +161,58 @@ static void put_const(writer *w, const kgr_value *v)
         kaena_strbuf_add(w->out, &v->digest, sizeof v->digest);
 }
 
-void kgr_serialise(const kgr_graph *g, kaena_strbuf *out)
+static void put_graph(writer *w, const kgr_graph *g)
 {
     kaena_arena scratch;
     kaena_arena_init(&scratch, 0);
-    writer w = {out, out->size, KAENA_NEW_N(&scratch, uint32_t, g->n_values)};
-    uint32_t n_consts = 0, next = 0;
+    uint32_t *outer = w->index_of, n_consts = 0, next = 0;
+    w->index_of = KAENA_NEW_N(&scratch, uint32_t, g->n_values);
     for (uint32_t i = 0; i < g->n_values; i++)
         n_consts += is_written_const(g->values[i]);
-    kaena_strbuf_add(out, MAGIC, 4);
-    put_u32(&w, VERSION);
-    put_string(&w, g->name);
-    put_u32(&w, g->n_inputs);
-    put_u32(&w, n_consts);
-    put_u32(&w, g->n_nodes);
-    put_u32(&w, g->n_outputs);
+    put_string(w, g->name);
+    put_u32(w, g->n_inputs);
+    put_u32(w, n_consts);
+    put_u32(w, g->n_nodes);
+    put_u32(w, g->n_outputs);
     for (uint32_t i = 0; i < g->n_inputs; i++) {
-        w.index_of[g->inputs[i]->id] = next++;
-        put_string(&w, g->inputs[i]->name);
-        put_type(&w, &g->inputs[i]->t);
+        w->index_of[g->inputs[i]->id] = next++;
+        put_string(w, g->inputs[i]->name);
+        put_type(w, &g->inputs[i]->t);
     }
     for (uint32_t i = 0; i < g->n_values; i++)
         if (is_written_const(g->values[i])) {
-            w.index_of[i] = next++;
-            put_const(&w, g->values[i]);
+            w->index_of[i] = next++;
+            put_const(w, g->values[i]);
         }
     for (const kgr_node *n = g->first; n; n = n->next)
-        put_node(&w, n, &next);
+        put_node(w, n, &next);
     for (uint32_t i = 0; i < g->n_outputs; i++)
-        put_u32(&w, w.index_of[g->outputs[i]->id]);
+        put_u32(w, w->index_of[g->outputs[i]->id]);
+    w->index_of = outer;
     kaena_arena_fini(&scratch);
+}
+
+static uint32_t version_of(const kgr_graph *g)
+{
+    for (uint32_t i = 0; i < g->n_inputs; i++)
+        if (g->inputs[i]->t.form != KOP_FORM_TENSOR)
+            return 2;
+    for (const kgr_node *n = g->first; n; n = n->next) {
+        if (n->n_body)
+            return 2;
+        for (uint32_t i = 0; i < n->n_out; i++)
+            if (n->out[i]->t.form != KOP_FORM_TENSOR)
+                return 2;
+    }
+    return 1;
+}
+
+void kgr_serialise(const kgr_graph *g, kaena_strbuf *out)
+{
+    writer w = {.out = out, .start = out->size, .version = version_of(g)};
+    kaena_strbuf_add(out, MAGIC, 4);
+    put_u32(&w, w.version);
+    put_graph(&w, g);
 }
 
 /* --- Reading --------------------------------------------------------------------------------- */
@@ -184,7 +220,9 @@ void kgr_serialise(const kgr_graph *g, kaena_strbuf *out)
 typedef struct reader {
     const uint8_t *data;
     size_t size, at;
-    kgr_graph *g;
+    kgr_graph *g;   /* the body being read, or the whole graph */
+    uint32_t depth; /* of that body */
+    uint32_t version;
     kaena_arena *arena;
     kaena_err *err;
 } reader;
@@ -265,6 +303,10 @@ static kaena_status get_type(reader *r, kop_tensor *out)
     kop_tensor t = {0};
     KAENA_TRY(get_u8(r, &dtype));
     KAENA_TRY(get_u8(r, &rank));
+    if (r->version > 1)
+        KAENA_TRY(get_u8(r, &t.form));
+    if (t.form >= KOP_FORM_COUNT)
+        return BAD(r, "%zu: form %u", r->at - 1, t.form);
     t.dtype = (kaena_dtype)dtype;
     t.unranked = rank == UNRANKED;
     if ((dtype && !kaena_dtype_size(t.dtype)) || (!t.unranked && rank > KAENA_MAX_RANK))
@@ -283,7 +325,8 @@ static kaena_status get_data(reader *r, kop_tensor *t)
 {
     int64_t n;
     const void *p = NULL;
-    if (t->unranked || t->dtype == KAENA_DTYPE_NONE || !kaena_shape_elements(&t->shape, &n))
+    if (t->form != KOP_FORM_TENSOR || t->unranked || t->dtype == KAENA_DTYPE_NONE ||
+        !kaena_shape_elements(&t->shape, &n))
         return BAD(r, "%zu: contents of unknown size", r->at);
     if (t->dtype != KAENA_STRING) {
         size_t pad = (8 - r->at % 8) % 8;
@@ -377,7 +420,10 @@ static kaena_status get_declared(reader *r, kgr_value **out)
     KAENA_TRY(get_value_name(r, &name));
     KAENA_TRY(get_type(r, &t));
     *out = kgr_value_add(r->g, name, t.dtype, t.unranked ? NULL : &t.shape);
-    return *out ? KAENA_OK : no_memory(r);
+    if (!*out)
+        return no_memory(r);
+    (*out)->t.form = t.form;
+    return KAENA_OK;
 }
 
 static kaena_status get_const(reader *r)
@@ -401,65 +447,112 @@ static kaena_status get_known(reader *r, uint32_t index, kgr_value **out)
     return KAENA_OK;
 }
 
-static kaena_status get_operands(reader *r, kgr_value *in[KOP_MAX_INPUTS + 1], uint32_t *n)
+/* A node before it is in the graph. */
+typedef struct draft {
+    const char *op_name, *name, *origin, *reason;
+    kop_op op;
+    uint8_t device;
+    kgr_value **in;
+    const char **out_names;
+    kop_tensor *out;
+    uint32_t n_in, n_out;
+} draft;
+
+static kaena_status get_operands(reader *r, draft *d)
 {
-    KAENA_TRY(get_count(r, 4, KOP_MAX_INPUTS + 1, n));
-    for (uint32_t i = 0; i < *n; i++) {
+    KAENA_TRY(get_count(r, 4, KOP_MAX_BODY_OPERANDS, &d->n_in));
+    d->in = KAENA_NEW_N(r->arena, kgr_value *, d->n_in);
+    if (!d->in)
+        return no_memory(r);
+    for (uint32_t i = 0; i < d->n_in; i++) {
         uint32_t index;
         KAENA_TRY(get_u32(r, &index));
-        in[i] = NULL;
         if (index)
-            KAENA_TRY(get_known(r, index - 1, &in[i]));
+            KAENA_TRY(get_known(r, index - 1, &d->in[i]));
     }
     return KAENA_OK;
 }
 
-static kaena_status get_results(reader *r, const char *names[KOP_MAX_OUTPUTS],
-                                kop_tensor types[KOP_MAX_OUTPUTS], uint32_t *n)
+static kaena_status get_results(reader *r, draft *d)
 {
-    KAENA_TRY(get_count(r, 8, KOP_MAX_OUTPUTS, n));
-    for (uint32_t i = 0; i < *n; i++) {
-        KAENA_TRY(get_value_name(r, &names[i]));
-        for (uint32_t j = 0; j < i; j++)
-            if (strcmp(names[i], names[j]) == 0)
-                return BAD(r, "%zu: a second value '%s'", r->at, names[i]);
-        KAENA_TRY(get_type(r, &types[i]));
+    KAENA_TRY(get_count(r, 8, KOP_MAX_BODY_OPERANDS, &d->n_out));
+    kgr_names *names = kgr_names_create(r->arena);
+    d->out = KAENA_NEW_N(r->arena, kop_tensor, d->n_out);
+    d->out_names = KAENA_NEW_N(r->arena, const char *, d->n_out);
+    if (!names || !d->out || !d->out_names)
+        return no_memory(r);
+    for (uint32_t i = 0; i < d->n_out; i++) {
+        KAENA_TRY(get_value_name(r, &d->out_names[i]));
+        if (kgr_names_find(names, d->out_names[i]))
+            return BAD(r, "%zu: a second value '%s'", r->at, d->out_names[i]);
+        if (!kgr_names_add(names, d->out_names[i], d))
+            return no_memory(r);
+        KAENA_TRY(get_type(r, &d->out[i]));
     }
+    return KAENA_OK;
+}
+
+static kaena_status get_graph(reader *r);
+
+static kaena_status get_bodies(reader *r, kgr_node *n)
+{
+    kgr_graph *outer = r->g, *body[2];
+    uint32_t n_body = 0;
+    if (r->version > 1)
+        KAENA_TRY(get_count(r, 16, 2, &n_body));
+    if (n_body == 0)
+        return KAENA_OK;
+    if (r->depth == KGR_MAX_DEPTH)
+        return BAD(r, "%zu: bodies are nested deeper than %d", r->at, KGR_MAX_DEPTH);
+    for (uint32_t i = 0; i < n_body; i++) {
+        r->depth++;
+        KAENA_TRY(get_graph(r));
+        r->depth--;
+        body[i] = r->g;
+        r->g = outer;
+    }
+    return kgr_node_set_bodies(r->g, n, body, n_body) ? KAENA_OK : no_memory(r);
+}
+
+static kaena_status add_node(reader *r, const draft *d, kgr_node **out)
+{
+    kgr_node *n =
+        kgr_node_add(r->g, NULL, d->op, d->name, d->origin, d->in, d->n_in, d->out_names, d->n_out);
+    if (!n)
+        return no_memory(r);
+    for (uint32_t i = 0; i < d->n_out; i++)
+        n->out[i]->t = d->out[i];
+    n->device = d->device;
+    if (*d->reason && !(n->reason = kaena_arena_strdup(r->arena, d->reason)))
+        return no_memory(r);
+    *out = n;
     return KAENA_OK;
 }
 
 static kaena_status get_node(reader *r)
 {
-    const char *op_name, *name, *origin, *reason, *names[KOP_MAX_OUTPUTS];
-    kgr_value *in[KOP_MAX_INPUTS + 1];
-    kop_tensor types[KOP_MAX_OUTPUTS];
-    uint32_t n_in, n_out, n_attr;
-    uint8_t device;
-    KAENA_TRY(get_string(r, &op_name));
-    KAENA_TRY(get_string(r, &name));
-    KAENA_TRY(get_string(r, &origin));
-    KAENA_TRY(get_string(r, &reason));
-    KAENA_TRY(get_u8(r, &device));
-    kop_op op = kop_find(op_name);
-    if (op == KOP_NONE)
+    draft d = {0};
+    kgr_node *n = NULL;
+    uint32_t n_attr;
+    KAENA_TRY(get_string(r, &d.op_name));
+    KAENA_TRY(get_string(r, &d.name));
+    KAENA_TRY(get_string(r, &d.origin));
+    KAENA_TRY(get_string(r, &d.reason));
+    KAENA_TRY(get_u8(r, &d.device));
+    d.op = kop_find(d.op_name);
+    if (d.op == KOP_NONE)
         return KAENA_FAIL(r->err, UNIMPLEMENTED,
-                          "operator '%s' of node '%s' is unknown to this version", op_name, name);
-    if (device > 2 || !*name || kgr_names_find(r->g->node_names, name))
-        return BAD(r, "%zu: a second node '%s', or device %u", r->at, name, device);
-    KAENA_TRY(get_operands(r, in, &n_in));
-    KAENA_TRY(get_results(r, names, types, &n_out));
-    kgr_node *n = kgr_node_add(r->g, NULL, op, name, origin, in, n_in, names, n_out);
-    if (!n)
-        return no_memory(r);
-    for (uint32_t i = 0; i < n_out; i++)
-        n->out[i]->t = types[i];
-    n->device = device;
-    if (*reason && !(n->reason = kaena_arena_strdup(r->arena, reason)))
-        return no_memory(r);
+                          "operator '%s' of node '%s' is unknown to this version", d.op_name,
+                          d.name);
+    if (d.device > 2 || !*d.name || kgr_names_find(r->g->node_names, d.name))
+        return BAD(r, "%zu: a second node '%s', or device %u", r->at, d.name, d.device);
+    KAENA_TRY(get_operands(r, &d));
+    KAENA_TRY(get_results(r, &d));
+    KAENA_TRY(add_node(r, &d, &n));
     KAENA_TRY(get_count(r, 6, MAX_ATTRS, &n_attr));
     for (uint32_t i = 0; i < n_attr; i++)
         KAENA_TRY(get_attr(r, n));
-    return KAENA_OK;
+    return get_bodies(r, n);
 }
 
 static kaena_status get_boundary(reader *r, uint32_t n_outputs)
@@ -474,20 +567,13 @@ static kaena_status get_boundary(reader *r, uint32_t n_outputs)
         if (!kgr_output_add(r->g, v))
             return no_memory(r);
     }
-    if (r->at != r->size)
-        return BAD(r, "%zu: %zu bytes too many", r->at, r->size - r->at);
     return KAENA_OK;
 }
 
 static kaena_status get_graph(reader *r)
 {
-    char magic[4];
     const char *name;
-    uint32_t version, n_inputs, n_consts, n_nodes, n_outputs;
-    KAENA_TRY(get_copy(r, magic, 4));
-    KAENA_TRY(get_u32(r, &version));
-    if (memcmp(magic, MAGIC, 4) != 0 || version != VERSION)
-        return BAD(r, "0: not a graph of version %d", VERSION);
+    uint32_t n_inputs, n_consts, n_nodes, n_outputs;
     KAENA_TRY(get_string(r, &name));
     KAENA_TRY(get_count(r, 1, UINT32_MAX, &n_inputs));
     KAENA_TRY(get_count(r, 1, UINT32_MAX, &n_consts));
@@ -509,13 +595,26 @@ static kaena_status get_graph(reader *r)
     return get_boundary(r, n_outputs);
 }
 
+static kaena_status get_file(reader *r)
+{
+    char magic[4];
+    KAENA_TRY(get_copy(r, magic, 4));
+    KAENA_TRY(get_u32(r, &r->version));
+    if (memcmp(magic, MAGIC, 4) != 0 || r->version < 1 || r->version > VERSION)
+        return BAD(r, "0: not a graph of version 1 to %d", VERSION);
+    KAENA_TRY(get_graph(r));
+    if (r->at != r->size)
+        return BAD(r, "%zu: %zu bytes too many", r->at, r->size - r->at);
+    return KAENA_OK;
+}
+
 kaena_status kgr_deserialise(kaena_arena *arena, const void *data, size_t size, kgr_graph **out,
                              kaena_err *err)
 {
     if ((uintptr_t)data % 8)
         return KAENA_FAIL(err, INTERNAL, "the graph's bytes are not 8-byte aligned");
     reader r = {.data = data, .size = size, .arena = arena, .err = err};
-    KAENA_TRY(get_graph(&r));
+    KAENA_TRY(get_file(&r));
     KAENA_TRY(kgr_check(r.g, err));
     *out = r.g;
     return KAENA_OK;

@@ -211,10 +211,18 @@ kaena_status kgr_text_type(kgr_cursor *c, kop_tensor *out)
     char word[KGR_WORD];
     kop_tensor t = {0};
     KAENA_TRY(kgr_text_word(c, word));
+    for (t.form = KOP_FORM_COUNT - 1; t.form && strcmp(word, kop_form_name(t.form)) != 0;)
+        t.form--;
+    if (t.form) {
+        KAENA_TRY(kgr_text_expect(c, '('));
+        KAENA_TRY(kgr_text_word(c, word));
+    }
     t.dtype = kaena_dtype_parse(word);
     if (t.dtype == KAENA_DTYPE_NONE && strcmp(word, kaena_dtype_name(KAENA_DTYPE_NONE)) != 0)
         return kgr_text_fail(c, "'%s' is not an element type", word);
     KAENA_TRY(parse_dims(c, &t));
+    if (t.form)
+        KAENA_TRY(kgr_text_expect(c, ')'));
     *out = t;
     return KAENA_OK;
 }

@@ -6,10 +6,15 @@
 
 static const kop_row rows[KOP_COUNT] = {
     [KOP_NONE] = {.name = "(none)"},
+#define ROW(name, min_in, max_in, min_out, max_out, infer, eval, any_form)                         \
+    [KOP_##name] = {#name, min_in, max_in, min_out, max_out, infer, eval, any_form},
 #define KOP(name, min_in, max_in, min_out, max_out, infer, eval)                                   \
-    [KOP_##name] = {#name, min_in, max_in, min_out, max_out, infer, eval},
+    ROW(name, min_in, max_in, min_out, max_out, infer, eval, false)
+#define KOP_ANY(name, min_in, max_in, min_out, max_out, infer, eval)                               \
+    ROW(name, min_in, max_in, min_out, max_out, infer, eval, true)
 #include "ops.def"
 #undef KOP
+#undef ROW
 };
 
 const kop_row *kop_row_of(kop_op op)
@@ -77,6 +82,9 @@ static kaena_status check_operands(const kop_call *call, const kop_row *row)
                 return KOP_BAD(call, "%s: input %u is required", row->name, i);
             continue;
         }
+        if (t->form != KOP_FORM_TENSOR && !row->any_form)
+            return KOP_BAD(call, "%s: input %u is not a tensor but of type %s", row->name, i,
+                           kop_form_name(t->form));
         if (t->unranked)
             continue;
         int64_t n;
@@ -86,7 +94,8 @@ static kaena_status check_operands(const kop_call *call, const kop_row *row)
         if (kaena_shape_known(&t->shape) && !kaena_shape_elements(&t->shape, &n))
             return KOP_BAD(call, "%s: input %u has more elements than can be counted", row->name,
                            i);
-        if (t->data && (!kaena_shape_known(&t->shape) || kaena_dtype_size(t->dtype) == 0))
+        if (t->form == KOP_FORM_TENSOR && t->data &&
+            (!kaena_shape_known(&t->shape) || kaena_dtype_size(t->dtype) == 0))
             return KOP_BAD(call, "%s: input %u has data but no full type", row->name, i);
     }
     return KAENA_OK;
@@ -240,6 +249,11 @@ kaena_status kop_eval(kop_call *call)
             continue;
         /* These two read no data, so that shapes can be evaluated before there is any. */
         bool needs_data = call->op != KOP_Shape && call->op != KOP_Size;
+        if (t->form != KOP_FORM_TENSOR) {
+            if (!t->data)
+                return KOP_BAD(call, "%s: input %u has no data", kop_row_of(call->op)->name, i);
+            continue;
+        }
         if (t->unranked || !kaena_shape_elements(&t->shape, &n) ||
             (n > 0 && !t->data && needs_data))
             return KOP_BAD(call, "%s: input %u has no data", kop_row_of(call->op)->name, i);

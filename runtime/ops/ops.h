@@ -23,6 +23,8 @@
 
 #define KOP_MAX_INPUTS 256 /* of one call: Concat, Sum, Max take many */
 #define KOP_MAX_OUTPUTS 64 /* Split */
+/* Of a node with bodies, operands and results, which never are one call's. */
+#define KOP_MAX_BODY_OPERANDS 16384
 
 typedef enum kop_op {
     KOP_NONE = 0,
@@ -42,14 +44,31 @@ typedef enum kop_attr_type {
     KOP_ATTR_STRINGS,
 } kop_attr_type;
 
-/* A dense row-major tensor. |data| is NULL where only type and shape are known (inference);
- * KAENA_STRING tensors hold kaena_string elements. |data| is aligned to its element; whoever holds
- * the tensor says who owns it. */
+/* What a value is. ONNX nests no deeper than this. */
+typedef enum kop_form {
+    KOP_FORM_TENSOR,
+    KOP_FORM_SEQUENCE,          /* of tensors */
+    KOP_FORM_OPTIONAL,          /* a tensor or nothing */
+    KOP_FORM_OPTIONAL_SEQUENCE, /* a sequence of tensors or nothing */
+    KOP_FORM_COUNT
+} kop_form;
+
+/* A value; of form KOP_FORM_TENSOR (the zero) a dense row-major tensor: |data| is NULL where only
+ * type and shape are known (inference); KAENA_STRING tensors hold kaena_string elements. |data| is
+ * aligned to its element; whoever holds the tensor says who owns it.
+ *
+ * Of any other form dtype, shape and unranked say what is common to all tensors inside, which may
+ * be less than they are: unknown dimensions, no rank, an empty sequence's dtype NONE. |data| is
+ * NULL in inference, else |count| kop_tensors: of a sequence its elements, of an optional one or
+ * none, whose form is a tensor or (of an optional sequence) a sequence. Elements and what they
+ * point at have the owner of |data|. Constants of a graph and attributes are always tensors. */
 typedef struct kop_tensor {
     kaena_dtype dtype;
     kaena_shape shape; /* dimensions may be KAENA_DIM_UNKNOWN only where data is NULL */
     void *data;
+    size_t count;  /* of |data|, where the form is not a tensor; else 0 */
     bool unranked; /* not even the rank is known; shape is meaningless */
+    uint8_t form;  /* kop_form */
 } kop_tensor;
 
 typedef struct kop_attr {
@@ -101,6 +120,7 @@ typedef struct kop_row {
     uint16_t min_in, max_in, min_out, max_out;
     kop_infer_fn infer;
     kop_eval_fn eval;
+    bool any_form; /* takes sequences and optionals too; the others get tensors only */
 } kop_row;
 
 /* The row of |op|, never NULL for a valid operator. */
@@ -130,8 +150,27 @@ void *kop_alloc(kop_call *call, size_t n, size_t size);
 /* CANCELLED when the environment says stop. */
 kaena_status kop_poll(kop_call *call) KAENA_CHECKED;
 
-/* Elements of a tensor whose shape is known. */
+/* Elements of a tensor whose shape is known; 0 of other forms. */
 size_t kop_elements(const kop_tensor *t);
+/* The tensors (or the sequence) inside a value of another form; NULL in inference. */
+static inline const kop_tensor *kop_items(const kop_tensor *t)
+{
+    return t->form == KOP_FORM_TENSOR ? NULL : t->data;
+}
+/* The form of these. */
+static inline uint8_t kop_item_form(uint8_t form)
+{
+    return form == KOP_FORM_OPTIONAL_SEQUENCE ? KOP_FORM_SEQUENCE : KOP_FORM_TENSOR;
+}
+/* "tensor", "sequence", "optional", "optional_sequence": as the text form of a graph has it. */
+const char *kop_form_name(uint8_t form);
+/* Copies |from| with all it points at; false, |to| untouched, when the arena's quota is reached. */
+bool kop_copy(kaena_arena *arena, const kop_tensor *from, kop_tensor *to);
+/* Bytes that kop_copy would take, roughly: each element's and each list's. */
+size_t kop_bytes(const kop_tensor *t);
+/* The most that can be said of both of two types, data aside; false when their forms or element
+ * types differ (NONE, not known, is the same as any). */
+bool kop_join_types(const kop_tensor *a, const kop_tensor *b, kop_tensor *out);
 /* Element |i| of a numeric tensor as double or int64. */
 double kop_get_float(const kop_tensor *t, size_t i);
 int64_t kop_get_int(const kop_tensor *t, size_t i);

@@ -15,6 +15,9 @@
 #include "ops.def"
 #undef KOP
 
+/* The only result has the type of input 0. */
+kaena_status kop_infer_same(kop_call *call);
+
 /* Sets of element types. */
 #define KOP_T(dtype) (1u << (dtype))
 #define KOP_T_FLOAT (KOP_T(KAENA_F32) | KOP_T(KAENA_F64) | KOP_T(KAENA_F16) | KOP_T(KAENA_BF16))
@@ -56,7 +59,7 @@ static inline kaena_dtype kop_in_type(const kop_call *call, uint32_t i)
 /* True when |t| is present with every dimension known. */
 static inline bool kop_known(const kop_tensor *t)
 {
-    return t && !t->unranked && kaena_shape_known(&t->shape);
+    return t && t->form == KOP_FORM_TENSOR && !t->unranked && kaena_shape_known(&t->shape);
 }
 
 /* Output |i| (ignored when the call does not ask for it): type and shape, or type alone. */

@@ -67,7 +67,9 @@ kaena_shape kop_shape_1d(int64_t n)
 size_t kop_elements(const kop_tensor *t)
 {
     int64_t n = 0;
-    return !t->unranked && kaena_shape_elements(&t->shape, &n) ? (size_t)n : 0;
+    return t->form == KOP_FORM_TENSOR && !t->unranked && kaena_shape_elements(&t->shape, &n)
+               ? (size_t)n
+               : 0;
 }
 
 int64_t kop_span(const kaena_shape *s, int32_t from, int32_t to)
