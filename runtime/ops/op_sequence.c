@@ -2,7 +2,7 @@
  * alive. */
 #include "ops_impl.h"
 
-static kaena_status need_form(const kop_call *call, uint32_t i, kop_form form)
+static kaena_status need_form(const kop_call *call, uint32_t i, uint8_t form)
 {
     if (call->in[i]->form == form)
         return KAENA_OK;
