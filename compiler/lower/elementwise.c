@@ -184,6 +184,8 @@ kaena_status kcc_emit_batch_norm(kcc_module *m, const kgr_node *n, uint32_t tpb,
 kaena_status kcc_emit_cast(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t part,
                            uint32_t parts, kaena_err *err)
 {
+    if (kgr_attr_find(n, KCC_PANELS))
+        return kcc_emit_panels(m, n, tpb, part, parts, err);
     kcc_view src, dst = *kcc_view_of(m, n->out[0]);
     KAENA_TRY(kcc_input_view(m, n->in[0], &src, err));
     if (part == 0)

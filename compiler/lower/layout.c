@@ -8,13 +8,15 @@
 #include <string.h>
 
 #include "lower.h"
+#include "pack.h"
 #include "passes.h"
 
 /* What is decided about a value before its view is made; by value id. */
 typedef struct plan {
-    bool wants_cl;   /* a consumer reads channels-last, directly or through elementwise nodes */
-    kcc_order order; /* ROW, CL or AXIS */
-    int32_t axis;    /* AXIS: the innermost one, the others in their order */
+    bool wants_cl;       /* a consumer reads channels-last, directly or through elementwise nodes */
+    kcc_order order;     /* ROW, CL, AXIS or PERM */
+    int32_t axis;        /* AXIS: the innermost one, the others in their order */
+    const int64_t *perm; /* PERM: the dimensions, outermost first */
     int64_t before[KAENA_MAX_RANK], after[KAENA_MAX_RANK];
     const kgr_value *into; /* lies inside this concatenation's output */
     int32_t into_axis;
@@ -102,6 +104,27 @@ static void find_orders(layout *l)
     }
 }
 
+/* A product that only a Transpose reads is written as that hands it on, so that what follows finds
+ * it row-major. Its columns stay together. */
+static void find_transposed(layout *l)
+{
+    kcc_module *m = l->m;
+    for (uint32_t i = 0; i < m->n_nodes; i++) {
+        const kgr_node *n = m->node[i];
+        if (n->op != KOP_MatMul && n->op != KOP_Gemm)
+            continue;
+        plan *p = plan_of(l, n->out[0]);
+        const kgr_node *t = kgr_only_user(n->out[0]);
+        const kop_attr *perm = t && t->op == KOP_Transpose ? kgr_attr_find(t, "perm") : NULL;
+        int32_t last = n->out[0]->t.shape.rank - 1;
+        if (!perm || p->order != KCC_ORDER_ROW || perm->u.ints[last] != last ||
+            t->device != KGR_DEVICE || plan_of(l, t->out[0])->wants_cl)
+            continue;
+        p->order = KCC_ORDER_PERM;
+        p->perm = perm->u.ints;
+    }
+}
+
 /* The halo a convolution reads around its input. */
 static void find_halos(layout *l)
 {
@@ -117,6 +140,11 @@ static void find_halos(layout *l)
         if (kop_window_of(&call, &w) != KAENA_OK)
             continue;
         plan *p = plan_of(l, n->in[0]);
+        /* What is written as dense rows gets its halo in a copy. */
+        const kgr_node *maker = n->in[0]->producer;
+        const kcc_row *made = maker ? kcc_row_of(maker->op) : NULL;
+        if (made && made->in == KCC_ORDER_DENSE)
+            continue;
         for (int32_t s = 0; s < w.spatial; s++) {
             if (w.pad_begin[s] > p->before[2 + s])
                 p->before[2 + s] = w.pad_begin[s];
@@ -157,8 +185,9 @@ static void find_concats(layout *l)
             plan *p = plan_of(l, v);
             /* Inputs of the step have views by now: nothing here writes them. */
             bool made_here = v->producer && !kcc_view_of(m, v)->buf;
-            bool here = made_here && p->written_by_compute && !p->into && !p->is_output &&
-                        !has_halo(p) && p->order == plan_of(l, n->out[0])->order &&
+            bool here = made_here && p->written_by_compute &&
+                        kcc_row_of(v->producer->op)->in != KCC_ORDER_DENSE && !p->into &&
+                        !p->is_output && !has_halo(p) && p->order == plan_of(l, n->out[0])->order &&
                         v->t.dtype == n->out[0]->t.dtype;
             /* A concatenation of its own may lie inside too. */
             if (made_here && !p->written_by_compute &&
@@ -192,6 +221,8 @@ static void dense_view(kcc_module *m, const kgr_value *v, const plan *p, kcc_vie
             order[d] = d + 1;
         order[rank - 1] = p->axis;
     }
+    for (int32_t d = 0; p->order == KCC_ORDER_PERM && d < rank; d++)
+        order[d] = (int32_t)p->perm[d];
     int64_t stride = (int64_t)kaena_dtype_size(view.dtype);
     for (int32_t k = rank; k-- > 0;) {
         int32_t d = order[k];
@@ -316,6 +347,8 @@ static int32_t contiguous_axis(const kgr_node *n, const kcc_row *row)
     case KCC_ORDER_CL:
         return 1;
     case KCC_ORDER_ROW:
+    case KCC_ORDER_DENSE:
+    case KCC_ORDER_PERM:
         return rank - 1;
     case KCC_ORDER_AXIS: {
         const kop_tensor *in[KOP_MAX_INPUTS];
@@ -335,6 +368,16 @@ static kaena_dtype operand_type(const kgr_node *n)
     return kcc_is_pe(n) ? n->in[1]->t.dtype : n->in[0]->t.dtype;
 }
 
+/* Row-major without gaps. */
+static bool is_dense(const kcc_view *v)
+{
+    int64_t stride = (int64_t)kaena_dtype_size(v->dtype);
+    for (int32_t d = v->shape.rank; d-- > 0; stride *= v->shape.dim[d])
+        if (v->shape.dim[d] != 1 && v->stride[d] != stride)
+            return false;
+    return true;
+}
+
 /* The node can read |view| as its first input. */
 static bool readable(const kgr_node *n, const kcc_row *row, const kcc_view *view)
 {
@@ -343,6 +386,8 @@ static bool readable(const kgr_node *n, const kcc_row *row, const kcc_view *view
     int32_t axis = contiguous_axis(n, row);
     if (axis >= 0 && view->stride[axis] != (int64_t)kaena_dtype_size(view->dtype) &&
         view->shape.dim[axis] != 1)
+        return false;
+    if (row->in == KCC_ORDER_DENSE && !is_dense(view))
         return false;
     plan need;
     own_halo(n, &need);
@@ -355,6 +400,8 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
 {
     kgr_node *n = l->m->node[i];
     const kcc_row *row = kcc_row_of(n->op);
+    if (n->op == KOP_Cast && kgr_attr_find(n, KCC_PANELS))
+        return 0;
     if (n->n_in == 0 || !n->in[0] || is_const(n->in[0]) ||
         readable(n, row, kcc_view_of(l->m, n->in[0])))
         return 0;
@@ -365,14 +412,49 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
     }
     copy = insert_copy(l, i, v, operand_type(n));
     plan *p = plan_of(l, copy), *from = plan_of(l, v);
-    p->order = row->in == KCC_ORDER_ANY ? KCC_ORDER_ROW : row->in;
+    p->order = row->in == KCC_ORDER_CL || row->in == KCC_ORDER_AXIS ? row->in : KCC_ORDER_ROW;
     p->axis = contiguous_axis(n, row);
     if (p->order == KCC_ORDER_CL) {
-        memcpy(p->before, from->before, sizeof p->before);
-        memcpy(p->after, from->after, sizeof p->after);
+        plan need;
+        own_halo(n, &need);
+        for (int32_t d = 0; d < KAENA_MAX_RANK; d++) {
+            p->before[d] = from->before[d] > need.before[d] ? from->before[d] : need.before[d];
+            p->after[d] = from->after[d] > need.after[d] ? from->after[d] : need.after[d];
+        }
     }
     kgr_node_set_input(n, 0, copy);
     make_view(l, copy);
+    return 1;
+}
+
+/* A computed second operand of a product goes into panels first; an index of a look-up must be
+ * dense. Returns how many nodes came in. */
+static uint32_t fix_second(layout *l, uint32_t i, kgr_value **panels, uint32_t n_panels)
+{
+    kcc_module *m = l->m;
+    kgr_node *n = m->node[i];
+    bool product = n->op == KOP_MatMul && !is_const(n->in[1]);
+    bool index = n->op == KOP_Gather && !is_const(n->in[1]) && !is_dense(kcc_view_of(m, n->in[1]));
+    if (!product && !index)
+        return 0;
+    kgr_value *v = n->in[1], *made = product && v->id < n_panels ? panels[v->id] : NULL;
+    if (made) {
+        kgr_node_set_input(n, 1, made);
+        return 0;
+    }
+    made = insert_copy(l, i, v, v->t.dtype);
+    kgr_node_set_input(n, 1, made);
+    if (index) {
+        plan_of(l, made)->order = KCC_ORDER_ROW;
+        make_view(l, made);
+        return 1;
+    }
+    kcc_view view = {.dtype = v->t.dtype, .shape = v->t.shape};
+    view.buf = kcc_buffer_add(m, kcc_packed_bytes(&v->t.shape, v->t.dtype));
+    kcc_view_set(m, made, &view);
+    kgr_attr_int(m->graph, made->producer, KCC_PANELS, 1);
+    if (v->id < n_panels)
+        panels[v->id] = made;
     return 1;
 }
 
@@ -462,17 +544,20 @@ kaena_status kcc_layout(kcc_module *m, kaena_err *err)
             io_view(&l, m->io[i], (uint16_t)i);
     find_wants(&l);
     find_orders(&l);
+    find_transposed(&l);
     find_halos(&l);
     bind_outputs(&l);
     find_concats(&l);
     uint32_t n_copies = m->graph->n_values * 2 + 64;
     kgr_value **copies = KAENA_NEW_N(m->arena, kgr_value *, n_copies);
+    kgr_value **panels = KAENA_NEW_N(m->arena, kgr_value *, n_copies);
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         kgr_value *wanted = m->node[i]->n_in ? m->node[i]->in[0] : NULL;
         uint32_t added = fix_input(&l, i, copies);
         if (added && wanted->id < n_copies)
             copies[wanted->id] = m->node[i]->out[0];
         i += added;
+        i += fix_second(&l, i, panels, n_copies);
         place_outputs(&l, m->node[i]);
     }
     return KAENA_OK;

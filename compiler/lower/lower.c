@@ -1,5 +1,6 @@
 /* The table of lowerings, and what each operator must look like to run on a TPB. */
 #include "lower.h"
+#include "pack.h"
 
 #include <string.h>
 
@@ -122,7 +123,10 @@ static bool ok_conv(const kgr_node *n, const char **reason)
     return true;
 }
 
-static bool ok_matmul(const kgr_node *n, const char **reason)
+/* Products of a batch beyond its last two dimensions, each of which has instructions of its own. */
+#define MAX_UNROLLED 64
+
+static bool ok_gemm(const kgr_node *n, const char **reason)
 {
     const kop_tensor *in[KOP_MAX_INPUTS];
     kop_tensor out[1];
@@ -131,10 +135,6 @@ static bool ok_matmul(const kgr_node *n, const char **reason)
         return refuse(reason, "both operands are computed at run time");
     if (!ok_floats(n, reason))
         return false;
-    if (n->in[1]->t.shape.rank != 2 || n->in[0]->t.shape.rank > 4 || n->in[0]->t.shape.rank < 1)
-        return refuse(reason, "operands of more dimensions than the PE array takes");
-    if (n->op != KOP_Gemm)
-        return true;
     if (kop_attr_int(&call, "transA", 0) || kop_attr_float(&call, "alpha", 1) != 1 ||
         kop_attr_float(&call, "beta", 1) != 1)
         return refuse(reason, "transposed or scaled operand");
@@ -147,6 +147,50 @@ static bool ok_matmul(const kgr_node *n, const char **reason)
             return refuse(reason, "bias is not one value per column");
     }
     return true;
+}
+
+static bool ok_matmul(const kgr_node *n, const char **reason)
+{
+    if (!ok_floats(n, reason))
+        return false;
+    const kaena_shape *a = &n->in[0]->t.shape, *b = &n->in[1]->t.shape;
+    if (a->rank < 2 || b->rank < 2)
+        return refuse(reason, "one operand is a vector");
+    if (b->rank > KISA_MAX_LOOPS + 3 || n->out[0]->t.shape.rank > KISA_MAX_LOOPS + 3)
+        return refuse(reason, "operands of more dimensions than the PE array takes");
+    int64_t unrolled = 1;
+    for (int32_t d = 0; d + 4 < n->out[0]->t.shape.rank; d++)
+        unrolled *= n->out[0]->t.shape.dim[d];
+    if (unrolled > MAX_UNROLLED)
+        return refuse(reason, "more than two batch dimensions");
+    if (n->in[1]->t.data == NULL && kcc_packed_bytes(b, n->in[1]->t.dtype) == 0)
+        return refuse(reason, "operand too large");
+    return true;
+}
+
+static bool ok_gather(const kgr_node *n, const char **reason)
+{
+    if (n->in[0]->t.shape.rank == 0)
+        return refuse(reason, "the table is a scalar");
+    if (n->in[1]->t.dtype != KAENA_I64 && n->in[1]->t.dtype != KAENA_I32)
+        return refuse(reason, "indices of a type the engines do not take");
+    return ok_numbers(n, reason);
+}
+
+/* Normalisation of rows by their own statistics. */
+static bool ok_norm(const kgr_node *n, const char **reason)
+{
+    if (n->n_out > 1 && (n->out[1]->n_uses || (n->n_out > 2 && n->out[2]->n_uses)))
+        return refuse(reason, "mean or deviation are asked for");
+    for (uint32_t i = 1; i < n->n_in; i++)
+        if (n->in[i] && !is_const(n, i))
+            return refuse(reason, "scale or bias are computed at run time");
+    int64_t columns = 1;
+    for (int32_t d = 0; d < n->in[0]->t.shape.rank; d++)
+        columns *= n->in[0]->t.shape.dim[d] > 0 ? n->in[0]->t.shape.dim[d] : 1;
+    if (columns > LARGEST_DIM)
+        return refuse(reason, "dimension too large");
+    return ok_floats(n, reason);
 }
 
 static bool ok_pool(const kgr_node *n, const char **reason)
@@ -286,6 +330,7 @@ kcc_epilogue kcc_epilogue_of(const kgr_node *n)
     (void)kaena_act_parse(kop_attr_string(&call, "kaena.act", "IDENTITY"), &e.act);
     e.alpha = kop_attr_float(&call, "kaena.act_alpha", 0);
     e.beta = kop_attr_float(&call, "kaena.act_beta", 0);
+    e.scale = kop_attr_float(&call, "kaena.scale", 1);
     int64_t residual = kop_attr_int(&call, "kaena.residual", 0);
     if (residual) {
         e.n_in = n->n_in - 1;

@@ -97,10 +97,12 @@ bool kcc_lowerable(const kgr_node *n, const char **reason);
 
 /* What lowering wants of a node's operands. */
 typedef enum kcc_order {
-    KCC_ORDER_ANY,  /* as it comes */
-    KCC_ORDER_CL,   /* channels-last */
-    KCC_ORDER_ROW,  /* row-major */
-    KCC_ORDER_AXIS, /* attribute "axis" innermost */
+    KCC_ORDER_ANY,   /* as it comes */
+    KCC_ORDER_CL,    /* channels-last */
+    KCC_ORDER_ROW,   /* row-major */
+    KCC_ORDER_AXIS,  /* attribute "axis" innermost */
+    KCC_ORDER_DENSE, /* row-major without gaps */
+    KCC_ORDER_PERM,  /* of a value whose reader transposes it: row-major for that reader */
 } kcc_order;
 
 typedef enum kcc_kind {
@@ -155,6 +157,7 @@ void kcc_view_set(kcc_module *m, const kgr_value *v, const kcc_view *view);
 typedef struct kcc_epilogue {
     kaena_act act;
     float alpha, beta;
+    float scale;               /* of the product, before its bias */
     const kgr_value *residual; /* NULL: none */
     bool residual_after;
     uint32_t n_in; /* inputs of the node without the residual */
@@ -171,6 +174,9 @@ bool kcc_move_view(const kgr_node *n, uint32_t k, const kcc_view *in, kcc_view *
 /* |in| seen with another shape of the same number of elements; false when its strides do not allow
  * it. */
 bool kcc_reshape_view(const kcc_view *in, const kaena_shape *shape, kcc_view *out);
+
+/* On a Cast that layout puts in: its result lies in panels, as LDW reads them. */
+#define KCC_PANELS "kaena.panels"
 
 /* Appends an instruction to the program of |tpb|, zeroed but for the opcode. Valid until the next
  * append. */
@@ -242,7 +248,7 @@ void kcc_emit_copy(kcc_module *m, uint32_t tpb, uint32_t part, uint32_t parts, c
 kcc_emit_fn kcc_emit_conv, kcc_emit_matmul, kcc_emit_unary, kcc_emit_binary, kcc_emit_variadic,
     kcc_emit_batch_norm, kcc_emit_cast, kcc_emit_pool, kcc_emit_global_pool, kcc_emit_softmax,
     kcc_emit_lrn, kcc_emit_resize, kcc_emit_reduce, kcc_emit_move, kcc_emit_concat, kcc_emit_blocks,
-    kcc_emit_pad;
+    kcc_emit_pad, kcc_emit_panels, kcc_emit_norm, kcc_emit_gather;
 
 /* A reduction of |src| into |dst|, both of src's rank (at most KISA_DIMS); dst has dimension 1
  * where |reduced|. */

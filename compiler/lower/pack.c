@@ -96,16 +96,19 @@ static void fill_panels(const kcc_packed *p, uint8_t *dst, const uint8_t *src, u
     }
 }
 
+/* |batch| matrices, |matrix| elements apart. */
 static kaena_status finish(kcc_module *m, kcc_packed *p, const void *src, uint32_t element,
                            int64_t columns, int64_t column_stride, const int64_t *at,
-                           int64_t panel_bytes, kaena_err *err)
+                           int64_t panel_bytes, int64_t batch, int64_t matrix, kaena_err *err)
 {
-    int64_t panels = (columns + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS, bytes;
-    if (!kaena_mul_i64(panels, panel_bytes, &bytes))
+    int64_t panels = (columns + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS, each, bytes;
+    if (!kaena_mul_i64(panels, panel_bytes, &each) || !kaena_mul_i64(each, batch, &bytes))
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "weights do not fit in memory");
     p->panel_stride = panel_bytes;
     uint8_t *dst = kaena_arena_alloc(m->weights_arena, (size_t)bytes);
-    fill_panels(p, dst, src, element, columns, column_stride, at);
+    for (int64_t i = 0; i < batch; i++)
+        fill_panels(p, dst + i * each, (const uint8_t *)src + i * matrix * element, element,
+                    columns, column_stride, at);
     p->buf = kcc_weights_add(m, dst, (uint64_t)bytes);
     return KAENA_OK;
 }
@@ -141,14 +144,18 @@ kaena_status kcc_pack_conv(kcc_module *m, const kgr_value *w, const kcc_view *x,
     int64_t per_column = channels * kh * kw;
     for (int64_t i = 0; i < n; i++)
         at[i] += group * columns * per_column;
-    return finish(m, p, elements(m, w, x->dtype), element, columns, per_column, at, panel_bytes,
-                  err);
+    return finish(m, p, elements(m, w, x->dtype), element, columns, per_column, at, panel_bytes, 1,
+                  0, err);
 }
 
 kaena_status kcc_pack_matrix(kcc_module *m, const kgr_value *b, kaena_dtype dtype, bool transposed,
                              const kcc_packed **out, kaena_err *err)
 {
-    int64_t k = b->t.shape.dim[transposed ? 1 : 0], columns = b->t.shape.dim[transposed ? 0 : 1];
+    int32_t rank = b->t.shape.rank;
+    int64_t k = b->t.shape.dim[transposed ? rank - 1 : rank - 2],
+            columns = b->t.shape.dim[transposed ? rank - 2 : rank - 1], batch = 1;
+    for (int32_t d = 0; d + 2 < rank; d++)
+        batch *= b->t.shape.dim[d];
     uint32_t element = (uint32_t)kaena_dtype_size(dtype);
     const int64_t key[3] = {(int64_t)dtype, transposed, 0};
     bool found;
@@ -163,7 +170,32 @@ kaena_status kcc_pack_matrix(kcc_module *m, const kgr_value *b, kaena_dtype dtyp
     for (int64_t i = 0; i < k; i++)
         at[i] = transposed ? i : i * columns;
     return finish(m, p, elements(m, b, dtype), element, columns, transposed ? k : 1, at,
-                  panel_bytes, err);
+                  panel_bytes, batch, k * columns, err);
+}
+
+uint64_t kcc_packed_bytes(const kaena_shape *b, kaena_dtype dtype)
+{
+    uint64_t pair = 4 / kaena_dtype_size(dtype);
+    uint64_t k = (uint64_t)b->dim[b->rank - 2], columns = (uint64_t)b->dim[b->rank - 1];
+    uint64_t bytes;
+    if (!kaena_mul_u64((k + pair - 1) / pair * 64,
+                       (columns + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS, &bytes))
+        return 0;
+    for (int32_t d = 0; d + 2 < b->rank; d++)
+        if (!kaena_mul_u64(bytes, (uint64_t)b->dim[d], &bytes))
+            return 0;
+    return bytes;
+}
+
+const kcc_packed *kcc_packed_of(kcc_module *m, const kgr_value *b)
+{
+    const kcc_view *view = kcc_view_of(m, b);
+    int64_t k = b->t.shape.dim[b->t.shape.rank - 2];
+    kcc_packed *p = KAENA_NEW(m->arena, kcc_packed);
+    p->buf = view->buf;
+    p->tile = KAENA_NEW_N(m->arena, kcc_tile, (size_t)(k / KISA_TILE_K + 1));
+    add_tiles(p, k, 0, (uint32_t)kaena_dtype_size(view->dtype), &p->panel_stride);
+    return p;
 }
 
 kaena_status kcc_pack_depthwise(kcc_module *m, const kgr_value *w, kaena_dtype dtype,

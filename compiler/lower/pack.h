@@ -25,9 +25,13 @@ typedef struct kcc_packed {
 kaena_status kcc_pack_conv(kcc_module *m, const kgr_value *w, const kcc_view *x,
                            const kop_window *window, int64_t group, const kcc_packed **out,
                            kaena_err *err) KAENA_CHECKED;
-/* A matrix [K][N], or [N][K] when |transposed|. */
+/* Matrices [...][K][N], or [N][K] when |transposed|; those of a batch follow each other. */
 kaena_status kcc_pack_matrix(kcc_module *m, const kgr_value *b, kaena_dtype dtype, bool transposed,
                              const kcc_packed **out, kaena_err *err) KAENA_CHECKED;
+/* The panels that PACK makes of a computed value [...][K][N], for a node that reads them. */
+const kcc_packed *kcc_packed_of(kcc_module *m, const kgr_value *b);
+/* Bytes of all panels of such a value, stored as |dtype|; 0: too many to count. */
+uint64_t kcc_packed_bytes(const kaena_shape *b, kaena_dtype dtype);
 /* Depthwise weights [C][1][kh][kw] as [kh][kw][C]; no tiles. */
 kaena_status kcc_pack_depthwise(kcc_module *m, const kgr_value *w, kaena_dtype dtype,
                                 const kop_window *window, const kcc_packed **out,

@@ -1,16 +1,20 @@
-/* Work of the PE array: convolutions and products with constant weights, as nests of LDW/MATMUL
- * runs drained by ACT. */
+/* Work of the PE array: convolutions and products, as nests of LDW/MATMUL runs drained by ACT. */
 #include <string.h>
 
 #include "lower.h"
 #include "pack.h"
 #include "passes.h"
 
-#define MAX_DIMS 4 /* of a job's blocks: columns, then three of rows */
+/* The dimensions of a job's blocks, outermost first. */
+enum { BATCH, PANELS = 2, ROWS, MAX_DIMS = 6 };
 
-/* A product: rows of x (three dimensions) against packed weights, through the epilogue into dst. */
+/* Products, one for each of two batch dimensions: rows of x (three dimensions) against packed
+ * weights, through the epilogue into dst. */
 typedef struct job {
     kcc_view x, dst, residual; /* residual.buf NULL: none */
+    int64_t batch[2];
+    int64_t x_batch[2], dst_batch[2], res_batch[2], w_batch[2]; /* bytes per batch dimension */
+    int64_t w_offset;                                           /* bytes added to the weights */
     int64_t rows[3];
     int64_t x_stride[3], dst_stride[3], res_stride[3]; /* bytes per row dimension */
     int64_t x_offset, dst_offset, res_offset;          /* bytes added to the views */
@@ -23,8 +27,8 @@ typedef struct job {
 
 /* Base and advances of the operands while blocks are laid out. */
 typedef struct cursor {
-    int64_t size[MAX_DIMS];                 /* panels, rows[3] of the block */
-    int64_t start[MAX_DIMS];                /* panels, rows[3] */
+    int64_t size[MAX_DIMS]; /* of the block; batch: 1 */
+    int64_t start[MAX_DIMS];
     int64_t step[MAX_DIMS][KISA_MAX_LOOPS]; /* of start per turn of each open loop */
 } cursor;
 
@@ -34,14 +38,24 @@ static void set_advance(kisa_operand *o, const cursor *c, int32_t dim, int64_t b
         o->advance[l] += c->step[dim][l] * bytes;
 }
 
-/* Rows of the block as the first three dimensions. */
-static void set_rows(kisa_operand *o, const cursor *c, const int64_t stride[3])
+static void set_batch(kisa_operand *o, const cursor *c, const int64_t stride[2])
 {
+    for (int32_t d = 0; d < 2; d++) {
+        o->offset += (uint64_t)(c->start[BATCH + d] * stride[d]);
+        set_advance(o, c, BATCH + d, stride[d]);
+    }
+}
+
+/* Rows of the block as the first three dimensions. */
+static void set_rows(kisa_operand *o, const cursor *c, const int64_t batch[2],
+                     const int64_t stride[3])
+{
+    set_batch(o, c, batch);
     for (int32_t d = 0; d < 3; d++) {
-        o->count[d] = (uint32_t)c->size[d + 1];
+        o->count[d] = (uint32_t)c->size[ROWS + d];
         o->stride[d] = stride[d];
-        o->offset += (uint64_t)(c->start[d + 1] * stride[d]);
-        set_advance(o, c, d + 1, stride[d]);
+        o->offset += (uint64_t)(c->start[ROWS + d] * stride[d]);
+        set_advance(o, c, ROWS + d, stride[d]);
     }
 }
 
@@ -52,18 +66,18 @@ static void set_columns(kisa_operand *o, const cursor *c, int64_t first, int64_t
     o->count[3] = (uint32_t)columns;
     o->stride[3] = stride;
     o->offset += (uint64_t)(first * stride);
-    set_advance(o, c, 0, KISA_PANEL_COLUMNS * stride);
+    set_advance(o, c, PANELS, KISA_PANEL_COLUMNS * stride);
 }
 
 static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c, uint16_t psum_row)
 {
-    int64_t first = j->column0 + c->start[0] * KISA_PANEL_COLUMNS,
-            columns = c->size[0] * KISA_PANEL_COLUMNS;
+    int64_t first = j->column0 + c->start[PANELS] * KISA_PANEL_COLUMNS,
+            columns = c->size[PANELS] * KISA_PANEL_COLUMNS;
     if (columns > j->column0 + j->columns - first)
         columns = j->column0 + j->columns - first;
     kisa_operand dst = kcc_operand(m, tpb, &j->dst);
     dst.offset += (uint64_t)j->dst_offset;
-    set_rows(&dst, c, j->dst_stride);
+    set_rows(&dst, c, j->dst_batch, j->dst_stride);
     set_columns(&dst, c, first, columns, j->dst_column);
     kisa_operand src = {
         .space = KISA_PSUM, .dtype = KAENA_F32, .offset = (uint64_t)psum_row * KISA_PSUM_ROW_BYTES};
@@ -79,7 +93,7 @@ static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c,
     if (j->residual.buf) {
         residual = kcc_operand(m, tpb, &j->residual);
         residual.offset += (uint64_t)j->res_offset;
-        set_rows(&residual, c, j->res_stride);
+        set_rows(&residual, c, j->res_batch, j->res_stride);
         set_columns(&residual, c, first, columns, j->res_column);
     }
     if (j->bias.buf) {
@@ -91,7 +105,7 @@ static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c,
                              .dst = dst,
                              .bias = bias,
                              .residual = residual,
-                             .scale_all = 1,
+                             .scale_all = j->ep.scale,
                              .bias_all = 0,
                              .func = (uint8_t)j->ep.act,
                              .residual_after = j->ep.residual_after,
@@ -109,21 +123,23 @@ static void emit_run(kcc_module *m, uint32_t tpb, const job *j, const cursor *c)
     const kcc_view weights = {.buf = w->buf, .dtype = j->x.dtype};
     for (uint32_t t = 0; t < w->n_tiles; t++) {
         kisa_operand o = kcc_operand(m, tpb, &weights);
-        o.offset += (uint64_t)((c->start[0] + j->column0 / KISA_PANEL_COLUMNS) * w->panel_stride +
-                               w->tile[t].w_offset);
-        o.count[1] = (uint32_t)c->size[0];
+        o.offset +=
+            (uint64_t)((c->start[PANELS] + j->column0 / KISA_PANEL_COLUMNS) * w->panel_stride +
+                       j->w_offset + w->tile[t].w_offset);
+        set_batch(&o, c, j->w_batch);
+        o.count[1] = (uint32_t)c->size[PANELS];
         o.count[2] = (w->tile[t].k + pair - 1) / pair;
         o.count[3] = KISA_PANEL_COLUMNS * pair;
         o.stride[1] = w->panel_stride;
         o.stride[2] = 64;
         o.stride[3] = element;
-        set_advance(&o, c, 0, w->panel_stride);
+        set_advance(&o, c, PANELS, w->panel_stride);
         kisa_inst *inst = kcc_inst(m, tpb, KISA_LDW);
         inst->u.ldw.weights = o;
         inst->u.ldw.k = (uint16_t)w->tile[t].k;
         o = kcc_operand(m, tpb, &j->x);
         o.offset += (uint64_t)(j->x_offset + w->tile[t].x_offset);
-        set_rows(&o, c, j->x_stride);
+        set_rows(&o, c, j->x_batch, j->x_stride);
         o.count[3] = w->tile[t].k;
         o.stride[3] = element;
         inst = kcc_inst(m, tpb, KISA_MATMUL);
@@ -191,10 +207,12 @@ static void emit_job(kcc_module *m, uint32_t tpb, job *j)
 {
     merge_rows(j);
     int64_t panels = (j->columns + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS;
-    const int64_t extent[MAX_DIMS] = {panels, j->rows[0], j->rows[1], j->rows[2]};
-    int64_t block[MAX_DIMS] = {panels < KISA_TILE_PANELS ? panels : KISA_TILE_PANELS, 1, 1, 1};
+    const int64_t extent[MAX_DIMS] = {j->batch[0], j->batch[1], panels,
+                                      j->rows[0],  j->rows[1],  j->rows[2]};
+    int64_t block[MAX_DIMS] = {1, 1, panels < KISA_TILE_PANELS ? panels : KISA_TILE_PANELS,
+                               1, 1, 1};
     int64_t room = KISA_TILE_ROWS;
-    for (int32_t d = MAX_DIMS - 1; d > 0; d--) {
+    for (int32_t d = MAX_DIMS - 1; d >= ROWS; d--) {
         block[d] = extent[d] < room ? extent[d] : room;
         room = block[d] == extent[d] ? room / block[d] : 1;
         if (room < 1)
@@ -204,14 +222,17 @@ static void emit_job(kcc_module *m, uint32_t tpb, job *j)
      * own, since all turns of a loop are alike. */
     cursor c = {0};
     int64_t ragged = j->columns % KISA_PANEL_COLUMNS;
-    if (ragged && panels % block[0] == 0 && panels > block[0]) {
+    if (ragged && panels % block[PANELS] == 0 && panels > block[PANELS]) {
         job rest = *j;
-        int64_t whole = (panels - block[0]) * KISA_PANEL_COLUMNS;
+        int64_t whole = (panels - block[PANELS]) * KISA_PANEL_COLUMNS;
         rest.column0 += whole;
         rest.columns -= whole;
         j->columns = whole;
-        const int64_t first[MAX_DIMS] = {panels - block[0], extent[1], extent[2], extent[3]};
-        const int64_t last[MAX_DIMS] = {block[0], extent[1], extent[2], extent[3]};
+        int64_t first[MAX_DIMS], last[MAX_DIMS];
+        memcpy(first, extent, sizeof first);
+        memcpy(last, extent, sizeof last);
+        first[PANELS] = panels - block[PANELS];
+        last[PANELS] = block[PANELS];
         emit_blocks(m, tpb, j, first, block, 0, &c);
         emit_blocks(m, tpb, &rest, last, block, 0, &c);
         return;
@@ -391,7 +412,7 @@ kaena_status kcc_emit_conv(kcc_module *m, const kgr_node *n, uint32_t tpb, uint3
     int64_t channels = n->in[0]->t.shape.dim[1], columns = dst.shape.dim[1];
     if (kcc_is_depthwise(n) && columns == channels)
         return emit_depthwise(m, n, &w, tpb, part, parts, err);
-    job j = {.dst = dst, .ep = kcc_epilogue_of(n)};
+    job j = {.dst = dst, .batch = {1, 1}, .ep = kcc_epilogue_of(n)};
     KAENA_TRY(kcc_input_view(m, n->in[0], &j.x, err));
     KAENA_TRY(bias_view(m, n, 2, j.ep.n_in, columns, &j.bias, err));
     KAENA_TRY(residual_view(m, &j.ep, &j.residual, err));
@@ -430,44 +451,197 @@ kaena_status kcc_emit_conv(kcc_module *m, const kgr_node *n, uint32_t tpb, uint3
     return KAENA_OK;
 }
 
+/* Strides of |v|, which broadcasts to the result of |rank| dimensions, as those of the job. */
+static void spread(const kcc_view *v, int32_t rank, int32_t n_batch, int64_t batch[2],
+                   int64_t rows[3], int64_t outer[KAENA_MAX_RANK])
+{
+    int64_t stride[KAENA_MAX_RANK] = {0};
+    int32_t skip = rank - v->shape.rank;
+    for (int32_t d = 0; v->buf && d < v->shape.rank; d++)
+        stride[d + skip] = v->shape.dim[d] == 1 ? 0 : v->stride[d];
+    int32_t n_rows = rank - 1 - n_batch, first = n_batch > 2 ? n_batch - 2 : 0;
+    for (int32_t d = 0; d < n_batch; d++) {
+        if (d < first)
+            outer[d] = stride[d];
+        else
+            batch[2 - n_batch + d] = stride[d];
+    }
+    for (int32_t d = 0; d < n_rows; d++)
+        rows[3 - n_rows + d] = stride[n_batch + d];
+}
+
+/* Two batch dimensions that all operands walk evenly become one. */
+static void merge_batch(job *j)
+{
+    bool even = true;
+    const int64_t *const stride[4] = {j->x_batch, j->dst_batch, j->res_batch, j->w_batch};
+    for (int i = 0; i < 4; i++)
+        even = even && stride[i][0] == stride[i][1] * j->batch[1];
+    if (!even)
+        return;
+    j->batch[1] *= j->batch[0];
+    j->batch[0] = 1;
+}
+
+/* A dimension of the job, |unit| steps of it at a time, for TPBs to share. */
+static bool take_batch(job *j, uint32_t part, uint32_t parts, bool *empty)
+{
+    int32_t d = j->batch[1] >= j->batch[0];
+    if (evenness(j->batch[d], parts) < 1)
+        return false;
+    int64_t lo, hi;
+    kcc_part(j->batch[d], 1, part, parts, &lo, &hi);
+    j->batch[d] = hi - lo;
+    j->x_offset += lo * j->x_batch[d];
+    j->dst_offset += lo * j->dst_batch[d];
+    j->res_offset += lo * j->res_batch[d];
+    j->w_offset += lo * j->w_batch[d];
+    *empty = lo >= hi;
+    return true;
+}
+
+static void emit_products(kcc_module *m, job *j, uint64_t weight_bytes, uint32_t tpb, uint32_t part,
+                          uint32_t parts)
+{
+    merge_batch(j);
+    /* Rows sit in the last dimension of few; take_part cuts dimension 1. */
+    if (j->rows[1] == 1) {
+        j->rows[1] = j->rows[2];
+        j->x_stride[1] = j->x_stride[2];
+        j->dst_stride[1] = j->dst_stride[2];
+        j->res_stride[1] = j->res_stride[2];
+        j->rows[2] = 1;
+    }
+    bool empty = false;
+    if (parts > 1 && !take_batch(j, part, parts, &empty)) {
+        split how = choose_split(j->rows[0], j->rows[1], j->columns, weight_bytes, parts);
+        empty = !take_part(j, how, part, parts);
+    }
+    if (!empty)
+        emit_job(m, tpb, j);
+}
+
+/* Batch dimensions: all but the matrices' own where products have weights of their own, none where
+ * the rows of one product have room for them. */
+static int32_t weight_batch(const kaena_shape *b, int32_t out_rank)
+{
+    bool one = true;
+    for (int32_t d = 0; d + 2 < b->rank; d++)
+        one = one && b->dim[d] == 1;
+    return one && out_rank <= 4 ? 0 : out_rank - 2;
+}
+
 kaena_status kcc_emit_matmul(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t part,
                              uint32_t parts, kaena_err *err)
 {
     const kop_tensor *tensors[KOP_MAX_INPUTS];
     kop_tensor result[1];
     kop_call call = kgr_call(n, tensors, result, NULL, err);
-    job j = {.dst = *kcc_view_of(m, n->out[0]), .ep = kcc_epilogue_of(n)};
+    job j = {.dst = *kcc_view_of(m, n->out[0]), .batch = {1, 1}, .ep = kcc_epilogue_of(n)};
     KAENA_TRY(kcc_input_view(m, n->in[0], &j.x, err));
-    const kaena_shape *b = &n->in[1]->t.shape;
+    const kaena_shape *b = &n->in[1]->t.shape, *out = &j.dst.shape;
     bool transposed = n->op == KOP_Gemm && kop_attr_int(&call, "transB", 0);
-    j.columns = b->dim[transposed ? 0 : 1];
+    j.columns = out->dim[out->rank - 1];
     KAENA_TRY(bias_view(m, n, 2, j.ep.n_in, j.columns, &j.bias, err));
     KAENA_TRY(residual_view(m, &j.ep, &j.residual, err));
-    KAENA_TRY(kcc_pack_matrix(m, n->in[1], j.x.dtype, transposed, &j.w, err));
-    int32_t leading = j.x.shape.rank - 1;
-    for (int32_t d = 0; d < 3; d++) {
-        int32_t from = d - (3 - leading);
-        bool there = from >= 0;
-        j.rows[d] = there ? j.x.shape.dim[from] : 1;
-        j.x_stride[d] = there ? j.x.stride[from] : 0;
-        j.dst_stride[d] = there ? stride_at(&j.dst, from) : 0;
-        j.res_stride[d] = there && j.residual.buf ? stride_at(&j.residual, from) : 0;
-    }
-    j.dst_column = j.dst.stride[j.dst.shape.rank - 1];
-    j.res_column = j.residual.buf ? j.residual.stride[j.residual.shape.rank - 1] : 0;
+    if (n->in[1]->t.data)
+        KAENA_TRY(kcc_pack_matrix(m, n->in[1], j.x.dtype, transposed, &j.w, err));
+    else
+        j.w = kcc_packed_of(m, n->in[1]);
+    int32_t n_batch = weight_batch(b, out->rank), n_rows = out->rank - 1 - n_batch;
+    int64_t outer[4][KAENA_MAX_RANK] = {{0}}; /* x, dst, residual, weights */
+    spread(&j.x, out->rank, n_batch, j.x_batch, j.x_stride, outer[0]);
+    spread(&j.dst, out->rank, n_batch, j.dst_batch, j.dst_stride, outer[1]);
+    spread(&j.residual, out->rank, n_batch, j.res_batch, j.res_stride, outer[2]);
+    /* The weights of a batch follow each other. */
+    kcc_view w = {.buf = j.w->buf, .shape = *b};
+    int64_t matrix = (j.columns + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS * j.w->panel_stride;
+    for (int32_t d = b->rank - 2; d-- > 0; matrix *= b->dim[d])
+        w.stride[d] = matrix;
+    int64_t none[3];
+    spread(&w, out->rank, n_batch, j.w_batch, none, outer[3]);
+    int64_t extent[KAENA_MAX_RANK], products = 1;
+    int32_t n_outer = n_batch > 2 ? n_batch - 2 : 0;
+    for (int32_t d = 0; d < n_outer; d++)
+        products *= extent[d] = out->dim[d];
+    for (int32_t d = n_outer; d < n_batch; d++)
+        j.batch[2 - n_batch + d] = out->dim[d];
+    for (int32_t d = 0; d < 3; d++)
+        j.rows[d] = d < 3 - n_rows ? 1 : out->dim[n_batch + d - (3 - n_rows)];
+    j.dst_column = j.dst.stride[out->rank - 1];
+    int32_t last = j.residual.shape.rank - 1;
+    j.res_column = j.residual.buf && last >= 0 && j.residual.shape.dim[last] != 1
+                       ? j.residual.stride[last]
+                       : 0;
     if (part == 0)
         kcc_fill_halo(m, tpb, &j.dst);
-    /* Rows sit in the last dimension of few; take_part cuts dimension 1. */
-    if (j.rows[1] == 1) {
-        j.rows[1] = j.rows[2];
-        j.x_stride[1] = j.x_stride[2];
-        j.dst_stride[1] = j.dst_stride[2];
-        j.res_stride[1] = j.res_stride[2];
-        j.rows[2] = 1;
+    uint64_t weight_bytes = (uint64_t)matrix;
+    for (int64_t i = 0; i < products; i++) {
+        job one = j;
+        int64_t rest = i;
+        for (int32_t d = n_outer; d-- > 0; rest /= extent[d]) {
+            int64_t at = rest % extent[d];
+            one.x_offset += at * outer[0][d];
+            one.dst_offset += at * outer[1][d];
+            one.res_offset += at * outer[2][d];
+            one.w_offset += at * outer[3][d];
+        }
+        emit_products(m, &one, weight_bytes, tpb, part, parts);
     }
-    uint64_t weight_bytes = (uint64_t)kop_elements(&n->in[1]->t) * kaena_dtype_size(j.x.dtype);
-    split how = choose_split(j.rows[0], j.rows[1], j.columns, weight_bytes, parts);
-    if (take_part(&j, how, part, parts))
-        emit_job(m, tpb, &j);
+    return KAENA_OK;
+}
+
+kaena_status kcc_emit_panels(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t part,
+                             uint32_t parts, kaena_err *err)
+{
+    kcc_view src, dst = *kcc_view_of(m, n->out[0]);
+    KAENA_TRY(kcc_input_view(m, n->in[0], &src, err));
+    int32_t rank = src.shape.rank, cut = rank - 1;
+    int64_t columns = src.shape.dim[rank - 1], k = src.shape.dim[rank - 2], lo, hi;
+    int64_t pair = 4 / (int64_t)kaena_dtype_size(dst.dtype), panel_rows = (k + pair - 1) / pair;
+    /* Matrices are shared out where there are enough, else panels. */
+    for (int32_t d = 0; d + 2 < rank; d++)
+        if (src.shape.dim[d] >= (int64_t)parts &&
+            (cut == rank - 1 || src.shape.dim[d] > src.shape.dim[cut]))
+            cut = d;
+    kcc_part(src.shape.dim[cut], cut == rank - 1 ? KISA_PANEL_COLUMNS : 1, part, parts, &lo, &hi);
+    if (lo >= hi)
+        return KAENA_OK;
+    int64_t panel = panel_rows * 64,
+            matrix = (columns + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS * panel;
+    int64_t stride[KAENA_MAX_RANK] = {0}, count[KAENA_MAX_RANK];
+    for (int32_t d = rank - 2; d-- > 0; matrix *= src.shape.dim[d])
+        stride[d] = matrix;
+    for (int32_t d = 0; d < rank; d++)
+        count[d] = d == cut ? hi - lo : src.shape.dim[d];
+    kisa_operand from = kcc_operand(m, tpb, &src), to = kcc_operand(m, tpb, &dst);
+    from.offset += (uint64_t)(lo * src.stride[cut]);
+    to.offset += (uint64_t)(cut == rank - 1 ? lo / KISA_PANEL_COLUMNS * panel : lo * stride[cut]);
+    uint32_t loops = 0;
+    for (int32_t d = 0; d + 3 < rank; d++) {
+        if (count[d] == 1)
+            continue;
+        uint32_t level = m->code[tpb].depth;
+        kcc_loop(m, tpb, (uint32_t)count[d]);
+        from.advance[level] = src.stride[d];
+        to.advance[level] = stride[d];
+        loops++;
+    }
+    from.count[0] = to.count[0] = rank > 2 ? (uint32_t)count[rank - 3] : 1;
+    from.stride[0] = rank > 2 ? src.stride[rank - 3] : 0;
+    to.stride[0] = rank > 2 ? stride[rank - 3] : 0;
+    from.count[2] = (uint32_t)k;
+    from.stride[2] = src.stride[rank - 2];
+    from.count[3] = (uint32_t)count[rank - 1];
+    from.stride[3] = src.stride[rank - 1];
+    to.count[1] = (uint32_t)((count[rank - 1] + KISA_PANEL_COLUMNS - 1) / KISA_PANEL_COLUMNS);
+    to.stride[1] = panel;
+    to.count[2] = (uint32_t)panel_rows;
+    to.stride[2] = 64;
+    to.count[3] = (uint32_t)(KISA_PANEL_COLUMNS * pair);
+    to.stride[3] = (int64_t)kaena_dtype_size(dst.dtype);
+    kcc_inst(m, tpb, KISA_PACK)->u.pack = (kisa_pack){.src = from, .dst = to};
+    while (loops--)
+        kcc_end(m, tpb);
     return KAENA_OK;
 }

@@ -133,6 +133,48 @@ static const struct graph_case {
      "graph \"g\" { input %x: float32[600,130] const %w: float32[130,200] = random 1 %y: none[*] = "
      "MatMul(%x, %w) output %y }",
      1e-5},
+    {"products of two computed batches",
+     "graph \"g\" { input %x: float32[2,3,17,40] input %z: float32[2,3,40,21] %y: none[*] = "
+     "MatMul(%x, %z) output %y }",
+     1e-5},
+    {"broadcast batches of products",
+     "graph \"g\" { input %x: float32[2,1,7,9] input %z: float32[3,9,5] %a: none[*] = MatMul(%x, "
+     "%z) const %w: float32[3,5,6] = random 1 %b: none[*] = MatMul(%a, %w) input %v: "
+     "float32[1,6,130] %c: none[*] = MatMul(%b, %v) output %c }",
+     1e-5},
+    {"products of many dimensions, a constant on the left",
+     "graph \"g\" { input %x: float32[2,3,2,2,4,6] input %z: float32[3,1,2,6,5] const %w: "
+     "float32[3,4] = random 1 %a: none[*] = MatMul(%x, %z) %y: none[*] = MatMul(%w, %a) output %y "
+     "}",
+     1e-5},
+    {"heads: transposed operands, a result that is transposed",
+     "graph \"g\" { input %x: float32[2,20,48] const %s: int64[4] = {2, 20, 3, 16} const %t: "
+     "int64[3] = {2, 20, 48} const %w: float32[48,48] = random 1 %p: none[*] = MatMul(%x, %w) "
+     "%h: none[*] = Reshape(%p, %s) %q: none[*] = Transpose(%h) {perm=[0,2,1,3]} %k: none[*] = "
+     "Transpose(%h) {perm=[0,2,3,1]} %a: none[*] = MatMul(%q, %k) %b: none[*] = Softmax(%a) "
+     "{axis=-1} %c: none[*] = MatMul(%b, %q) %d: none[*] = Transpose(%c) {perm=[0,2,1,3]} "
+     "%e: none[*] = Reshape(%d, %t) %f: none[*] = MatMul(%e, %w) output %f }",
+     1e-5},
+    {"layer normalisation over one and two axes",
+     "graph \"g\" { input %x: float32[5,3,4,37] const %s: float32[37] = random 1 const %b: "
+     "float32[37] = random 2 const %u: float32[4,37] = random 3 %a: none[*] = "
+     "LayerNormalization(%x, %s, %b) {epsilon=0.001} %t: none[*] = Transpose(%a) "
+     "{perm=[1,0,2,3]} %y: none[*] = LayerNormalization(%t, %u) {axis=2} output %y }",
+     1e-5},
+    {"instance normalisation between convolutions",
+     "graph \"g\" { input %x: float32[2,3,9,8] const %w: float32[6,3,3,3] = random 1 const %v: "
+     "float32[4,6,3,3] = random 2 const %s: float32[6] = random 3 const %b: float32[6] = random 4 "
+     "%c: none[*] = Conv(%x, %w) {pads=[1,1,1,1]} %n: none[*] = InstanceNormalization(%c, %s, %b) "
+     "%y: none[*] = Conv(%n, %v) {pads=[1,1,1,1]} output %y }",
+     1e-5},
+    {"rows of tables by computed and constant indices",
+     "graph \"g\" { input %x: float32[3,5] const %k: float32[] = fill 8.0 %m: none[*] = Mul(%x, "
+     "%k) "
+     "%f: none[*] = Floor(%m) %i: none[*] = Cast(%f) {to=7} const %t: float32[9,4] = random 1 "
+     "%a: none[*] = Gather(%t, %i) const %j: int64[2] = {2, -1} %b: none[*] = Gather(%a, %j) "
+     "{axis=1} %u: none[*] = Transpose(%i) {perm=[1,0]} %c: none[*] = Gather(%t, %u) "
+     "output %b output %c }",
+     1e-5},
     {"an output that others read",
      "graph \"g\" { input %x: float32[1,4,6,6] const %w: float32[4,4,3,3] = random 1 %a: none[*] = "
      "Conv(%x, %w) {pads=[1,1,1,1]} "
