@@ -12,7 +12,7 @@ static kaena_status no_memory(const onnx_import *imp)
     return KAENA_FAIL(imp->err, RESOURCE_EXHAUSTED, "no memory for the graph");
 }
 
-static kaena_status set_opsets(onnx_scope *s)
+kaena_status onnx_model_set_opsets(onnx_scope *s)
 {
     const Onnx__ModelProto *m = s->imp->model;
     if (m->ir_version < 1)
@@ -92,7 +92,7 @@ static kaena_status import_model(onnx_import *imp, kcc_import_info *info)
 {
     Onnx__GraphProto *graph = imp->model->graph;
     onnx_scope s = {.imp = imp, .names = {.arena = imp->arena}, .prefix = ""};
-    KAENA_TRY(set_opsets(&s));
+    KAENA_TRY(onnx_model_set_opsets(&s));
     if (!graph)
         return KAENA_FAIL(imp->err, INVALID_ARGUMENT, "the model has no graph");
     if (imp->model->n_functions > KCC_ONNX_MAX_FUNCTIONS)

@@ -7,6 +7,7 @@
 #define KCC_ONNX_IMPORT_H
 
 #include "arena.h"
+#include "census.h"
 #include "err.h"
 #include "graph.h"
 #include "import_info.h"
@@ -38,5 +39,8 @@ kaena_status kcc_import_onnx(kaena_arena *arena, const char *path, const kcc_io_
 kaena_status kcc_import_onnx_bytes(kaena_arena *arena, const void *data, size_t size,
                                    const char *dir, const kcc_io_config *io, kgr_graph **out,
                                    kcc_import_info *info, kaena_err *err) KAENA_CHECKED;
+
+/* Counts the operators of the file |path|; out->arena is set. */
+kaena_status kcc_onnx_census(const char *path, kcc_census *out, kaena_err *err) KAENA_CHECKED;
 
 #endif

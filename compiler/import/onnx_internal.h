@@ -115,8 +115,15 @@ int64_t onnx_scope_opset(const onnx_scope *s, const char *domain);
 kaena_status onnx_scope_set_opsets(onnx_scope *s, Onnx__OperatorSetIdProto **list,
                                    size_t n) KAENA_CHECKED;
 
+/* --- onnx_import.c --------------------------------------------------------------------------- */
+
+/* Fills the main scope's operator sets from the model; refuses versions we do not know. */
+kaena_status onnx_model_set_opsets(onnx_scope *s) KAENA_CHECKED;
+
 /* --- onnx_node.c ----------------------------------------------------------------------------- */
 
+/* Whether there is a function, a canonical operator or a translation for it. */
+bool onnx_operator_known(const onnx_scope *s, const char *domain, const char *op);
 /* Adds the scope's needed nodes to the graph. Fails first if any has an operator that we do not
  * have, naming them all. */
 kaena_status onnx_import_nodes(onnx_scope *s) KAENA_CHECKED;

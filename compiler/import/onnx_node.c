@@ -25,13 +25,16 @@ static bool has_graph(const Onnx__NodeProto *n)
     return false;
 }
 
+bool onnx_operator_known(const onnx_scope *s, const char *domain, const char *op)
+{
+    return onnx_function_find(s->imp, domain, op) ||
+           (!*domain &&
+            (kop_find(op) != KOP_NONE || onnx_legacy_knows(op, onnx_scope_opset(s, domain))));
+}
+
 static bool is_known(const onnx_scope *s, const Onnx__NodeProto *n)
 {
-    const char *domain = onnx_domain(n->domain), *op = onnx_text(n->op_type);
-    if (onnx_function_find(s->imp, domain, op))
-        return true;
-    return !*domain && !has_graph(n) &&
-           (kop_find(op) != KOP_NONE || onnx_legacy_knows(op, opset_of(s, n)));
+    return !has_graph(n) && onnx_operator_known(s, onnx_domain(n->domain), onnx_text(n->op_type));
 }
 
 /* Names the first unsupported node with everything about it, then the other operators. */

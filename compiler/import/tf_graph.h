@@ -61,6 +61,12 @@ typedef struct tf_graph {
 /* NULL (or false) only where the arena has a quota, as everywhere below. */
 tf_graph *tf_graph_create(kaena_arena *arena);
 
+/* Whether a file of that name holds text: *.pbtxt. */
+bool tf_is_text(const char *path);
+/* A GraphDef from a file's bytes, which may go after the call. INVALID_ARGUMENT: damaged. */
+kaena_status tf_graph_def_parse(kaena_arena *arena, const void *data, size_t size, bool text,
+                                Tensorflow__GraphDef **out, kaena_err *err) KAENA_CHECKED;
+
 /* The nodes of |pb|, which is borrowed for the graph's life. INVALID_ARGUMENT: a name given twice,
  * or an input that is no node's. */
 kaena_status tf_graph_of_pb(kaena_arena *arena, const Tensorflow__GraphDef *pb, tf_graph **out,

@@ -7,10 +7,23 @@
 #include "pb_unpack.h"
 #include "tf_translate.h"
 
-static bool is_text(const char *path)
+bool tf_is_text(const char *path)
 {
     const char *dot = strrchr(path, '.');
     return dot && strcmp(dot, ".pbtxt") == 0;
+}
+
+kaena_status tf_graph_def_parse(kaena_arena *arena, const void *data, size_t size, bool text,
+                                Tensorflow__GraphDef **out, kaena_err *err)
+{
+    ProtobufCMessage *m;
+    if (text)
+        KAENA_TRY(kcc_pb_text_parse(arena, &tensorflow__graph_def__descriptor, data, size,
+                                    KCC_PB_SKIP_UNKNOWN, &m, err));
+    else
+        KAENA_TRY(kcc_pb_unpack(arena, &tensorflow__graph_def__descriptor, data, size, &m, err));
+    *out = (Tensorflow__GraphDef *)m;
+    return KAENA_OK;
 }
 
 /* |unmap| (may be NULL) is closed once the message is unpacked. */
@@ -19,15 +32,11 @@ static kaena_status import_bytes(kaena_arena *arena, const void *data, size_t si
                                  kcc_import_info *info, kaena_err *err)
 {
     static const kcc_io_config nothing_said;
-    ProtobufCMessage *m;
-    kaena_status s =
-        text ? kcc_pb_text_parse(arena, &tensorflow__graph_def__descriptor, data, size,
-                                 KCC_PB_SKIP_UNKNOWN, &m, err)
-             : kcc_pb_unpack(arena, &tensorflow__graph_def__descriptor, data, size, &m, err);
+    Tensorflow__GraphDef *pb;
+    kaena_status s = tf_graph_def_parse(arena, data, size, text, &pb, err);
     if (unmap)
         kaena_file_close(unmap);
     KAENA_TRY(s);
-    const Tensorflow__GraphDef *pb = (const Tensorflow__GraphDef *)m;
     tf_graph *tf;
     tf_boundary boundary;
     kgr_graph *g;
@@ -60,7 +69,7 @@ kaena_status kcc_import_tf_graph(kaena_arena *arena, const char *path, const kcc
     path = kaena_path_of_uri(path);
     KAENA_TRY(kaena_file_open(path, &file, err));
     KAENA_TRY_WRAP(
-        err, import_bytes(arena, file.data, file.size, is_text(path), &file, io, out, info, err),
+        err, import_bytes(arena, file.data, file.size, tf_is_text(path), &file, io, out, info, err),
         "'%s'", path);
     return KAENA_OK;
 }

@@ -3,6 +3,7 @@
 #define KCC_TF_IMPORT_H
 
 #include "arena.h"
+#include "census.h"
 #include "err.h"
 #include "graph.h"
 #include "import_info.h"
@@ -25,5 +26,8 @@ kaena_status kcc_import_tf_graph(kaena_arena *arena, const char *path, const kcc
 kaena_status kcc_import_tf_bytes(kaena_arena *arena, const void *data, size_t size, bool text,
                                  const kcc_io_config *io, kgr_graph **out, kcc_import_info *info,
                                  kaena_err *err) KAENA_CHECKED;
+
+/* Counts the operators of the GraphDef in |path|, its functions' too; out->arena is set. */
+kaena_status kcc_tf_census(const char *path, kcc_census *out, kaena_err *err) KAENA_CHECKED;
 
 #endif

@@ -17,6 +17,11 @@ static kaena_status import_onnx(kcc_compilation *c, kaena_err *err)
     return kcc_import_onnx(c->arena, c->model, io_of(c), &c->graph, &c->info, err);
 }
 
+static kaena_status census_onnx(const kcc_compilation *c, kcc_census *out, kaena_err *err)
+{
+    return kcc_onnx_census(c->model, out, err);
+}
+
 static bool onnx_operator(uint32_t i, const char **name, kop_op *canonical)
 {
     if (i + 1 >= KOP_COUNT)
@@ -31,6 +36,11 @@ static kaena_status import_tensorflow(kcc_compilation *c, kaena_err *err)
     return kcc_import_tf_graph(c->arena, c->model, io_of(c), &c->graph, &c->info, err);
 }
 
+static kaena_status census_tensorflow(const kcc_compilation *c, kcc_census *out, kaena_err *err)
+{
+    return kcc_tf_census(c->model, out, err);
+}
+
 static bool tensorflow_operator(uint32_t i, const char **name, kop_op *canonical)
 {
     const tf_op_row *row = tf_op_at(i);
@@ -42,8 +52,8 @@ static bool tensorflow_operator(uint32_t i, const char **name, kop_op *canonical
 }
 
 static const kcc_framework frameworks[] = {
-    {"ONNX", import_onnx, onnx_operator},
-    {"TENSORFLOW", import_tensorflow, tensorflow_operator},
+    {"ONNX", import_onnx, census_onnx, onnx_operator},
+    {"TENSORFLOW", import_tensorflow, census_tensorflow, tensorflow_operator},
 };
 
 #define N_FRAMEWORKS (sizeof frameworks / sizeof frameworks[0])

@@ -2,6 +2,7 @@
 #ifndef KCC_FRAMEWORK_H
 #define KCC_FRAMEWORK_H
 
+#include "census.h"
 #include "err.h"
 #include "ops.h"
 #include "strbuf.h"
@@ -12,6 +13,8 @@ typedef struct kcc_framework {
     const char *name; /* as --framework says it */
     /* Reads c->model, with what c->io says, into c->graph and c->info. */
     kaena_status (*import)(kcc_compilation *c, kaena_err *err);
+    /* Counts the operators of c->model, whether or not it can be imported. */
+    kaena_status (*census)(const kcc_compilation *c, kcc_census *out, kaena_err *err);
     /* Operator |i| in its own words and where it goes: the canonical operator whose place is its
      * place, KOP_NONE if nothing is left of it in a compiled model. False behind the last. */
     bool (*operator_at)(uint32_t i, const char **name, kop_op *canonical);
