@@ -168,7 +168,7 @@ static kaena_status keep_results(translation *t, const tf_node *n, const tf_xlat
 static kaena_status translate_node(translation *t, const tf_node *n)
 {
     const tf_op_row *row = tf_op_find(n->op);
-    tf_xlat x = {.imp = &t->imp, .node = n, .n_in = n->n_in};
+    tf_xlat x = {.imp = &t->imp, .node = n, .row = row, .n_in = n->n_in};
     if (n->n_in < row->min_in || n->n_in > row->max_in)
         return KAENA_FAIL(t->imp.err, INVALID_ARGUMENT, "%u inputs; the operator takes %u%s%u",
                           n->n_in, row->min_in, row->min_in == row->max_in - 1 ? " or " : " to ",

@@ -26,6 +26,7 @@ typedef struct tf_import {
 struct tf_xlat {
     tf_import *imp;
     const tf_node *node;
+    const tf_op_row *row;
     kgr_value **in;
     uint32_t n_in;
     kgr_value **out; /* set by tf_done and tf_set_out */

@@ -6,11 +6,6 @@
 #include <unistd.h>
 
 #include "conformance.h"
-#include "file.h"
-#include "onnx/onnx.pb-c.h"
-#include "onnx_import.h"
-#include "pb_unpack.h"
-#include "tensor_pb.h"
 
 #define MAX_DEPTH 6 /* of directories */
 
@@ -19,7 +14,7 @@ static bool exists(const char *path)
     return access(path, R_OK) == 0;
 }
 
-static void add(conf_cases *cases, const char *dir)
+static void add(conf_cases *cases, const conf_suite *suite, const char *root, const char *dir)
 {
     if (cases->n == cases->capacity) {
         cases->capacity = cases->capacity ? cases->capacity * 2 : 256;
@@ -30,17 +25,21 @@ static void add(conf_cases *cases, const char *dir)
     const char *name = strrchr(dir, '/');
     while (name && name > dir && *--name != '/') {
     }
+    name = name ? name + (*name == '/') : dir;
+    if (suite->long_names && strlen(dir) > strlen(root))
+        name = dir + strlen(root) + 1;
     conf_case *c = &cases->list[cases->n++];
-    c->name = strdup(name ? name + (*name == '/') : dir);
+    c->name = strdup(name);
     c->dir = strdup(dir);
 }
 
-static void walk(conf_cases *cases, const char *dir, int depth)
+static void walk(conf_cases *cases, const conf_suite *suite, const char *root, const char *dir,
+                 int depth)
 {
     char path[4096];
-    (void)snprintf(path, sizeof path, "%s/model.onnx", dir);
+    (void)snprintf(path, sizeof path, "%s/%s", dir, suite->model);
     if (exists(path)) {
-        add(cases, dir);
+        add(cases, suite, root, dir);
         return;
     }
     DIR *d = depth < MAX_DEPTH ? opendir(dir) : NULL;
@@ -48,7 +47,7 @@ static void walk(conf_cases *cases, const char *dir, int depth)
         struct stat st;
         (void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
         if (e->d_name[0] != '.' && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-            walk(cases, path, depth + 1);
+            walk(cases, suite, root, path, depth + 1);
     }
     if (d)
         (void)closedir(d);
@@ -59,12 +58,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const conf_case *)a)->name, ((const conf_case *)b)->name);
 }
 
-bool conf_cases_find(conf_cases *cases, const char *dir)
+bool conf_cases_find(conf_cases *cases, const conf_suite *suite, const char *dir)
 {
     size_t before = cases->n;
-    walk(cases, dir, 0);
+    walk(cases, suite, dir, dir, 0);
     if (cases->n == before) {
-        (void)fprintf(stderr, "no test case (model.onnx) at or below '%s'\n", dir);
+        (void)fprintf(stderr, "no test case (%s) at or below '%s'\n", suite->model, dir);
         return false;
     }
     qsort(cases->list, cases->n, sizeof *cases->list, by_name);
@@ -78,118 +77,4 @@ void conf_cases_fini(conf_cases *cases)
         free(cases->list[i].dir);
     }
     free(cases->list);
-}
-
-kaena_status conf_set_read(kaena_arena *arena, const char *dir, uint32_t index, conf_set *out,
-                           kaena_err *err)
-{
-    char base[4096], path[4200];
-    (void)snprintf(base, sizeof base, "%s/test_data_set_%u", dir, index);
-    if (!exists(base))
-        return KAENA_FAIL(err, NOT_FOUND, "there is no '%s'", base);
-    *out = (conf_set){0};
-    for (; out->n_in < KOP_MAX_INPUTS; out->n_in++) {
-        (void)snprintf(path, sizeof path, "%s/input_%u.pb", base, out->n_in);
-        if (!exists(path))
-            break;
-        KAENA_TRY(kcc_tensor_read(arena, path, &out->in[out->n_in], &out->in_name[out->n_in], err));
-    }
-    for (; out->n_out < KOP_MAX_OUTPUTS; out->n_out++) {
-        (void)snprintf(path, sizeof path, "%s/output_%u.pb", base, out->n_out);
-        if (!exists(path))
-            break;
-        KAENA_TRY(kcc_tensor_read(arena, path, &out->out[out->n_out], NULL, err));
-    }
-    return KAENA_OK;
-}
-
-static bool is_initializer(const Onnx__GraphProto *g, const char *name)
-{
-    for (size_t i = 0; i < g->n_initializer; i++) {
-        if (g->initializer[i]->name && strcmp(g->initializer[i]->name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* The data generator of ONNX 1.12 stores bfloat16 as the uint16 of its bits. */
-static void fix_bfloat16(kop_tensor *t, const Onnx__ValueInfoProto *v)
-{
-    if (t->dtype == KAENA_U16 && v->type &&
-        v->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE &&
-        v->type->tensor_type->elem_type == KAENA_BF16)
-        t->dtype = KAENA_BF16;
-}
-
-/* Brings |set| into the order of the graph's inputs (by name where all tensors have one that is an
- * input's) and says its shapes in |io|. */
-static kaena_status match_inputs(kaena_arena *arena, const Onnx__GraphProto *g, conf_set *set,
-                                 kcc_io_config *io, kaena_err *err)
-{
-    const char *names[KOP_MAX_INPUTS];
-    const Onnx__ValueInfoProto *inputs[KOP_MAX_INPUTS];
-    uint32_t n = 0;
-    for (size_t i = 0; i < g->n_input && n < KOP_MAX_INPUTS; i++) {
-        if (!g->input[i]->name || is_initializer(g, g->input[i]->name))
-            continue;
-        inputs[n] = g->input[i];
-        names[n++] = g->input[i]->name;
-    }
-    if (set->n_in != n)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "the model has %u inputs, the data set %u", n,
-                          set->n_in);
-    conf_set ordered = *set;
-    uint32_t n_named = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        for (uint32_t k = 0; k < n; k++) {
-            if (strcmp(set->in_name[k], names[i]) == 0) {
-                ordered.in[i] = set->in[k];
-                n_named++;
-                break;
-            }
-        }
-    }
-    if (n_named == n)
-        *set = ordered;
-    for (uint32_t i = 0; i < n; i++)
-        fix_bfloat16(&set->in[i], inputs[i]);
-    for (uint32_t i = 0; i < set->n_out && i < g->n_output; i++)
-        fix_bfloat16(&set->out[i], g->output[i]);
-    io->inputs = KAENA_NEW_N(arena, kcc_io_input, n);
-    for (uint32_t i = 0; i < n; i++)
-        io->inputs[io->n_inputs++] =
-            (kcc_io_input){.name = names[i], .shape = set->in[i].shape, .dtype = set->in[i].dtype};
-    return KAENA_OK;
-}
-
-kaena_status conf_import(kaena_arena *arena, const char *dir, conf_set *set, kgr_graph **out,
-                         kaena_err *err)
-{
-    const char *path = kaena_arena_printf(arena, "%s/model.onnx", dir);
-    kaena_file file;
-    ProtobufCMessage *m;
-    KAENA_TRY(kaena_file_open(path, &file, err));
-    kaena_status s =
-        kcc_pb_unpack(arena, &onnx__model_proto__descriptor, file.data, file.size, &m, err);
-    kaena_file_close(&file);
-    KAENA_TRY(s);
-    const Onnx__ModelProto *model = (const Onnx__ModelProto *)m;
-    kcc_io_config io = {0};
-    kcc_import_info info;
-    if (model->graph)
-        KAENA_TRY(match_inputs(arena, model->graph, set, &io, err));
-    return kcc_import_onnx(arena, path, &io, out, &info, err);
-}
-
-bool conf_is_unsupported(kaena_arena *arena, const char *dir, kaena_err *err)
-{
-    kaena_err refused;
-    kgr_graph *g;
-    kcc_import_info info;
-    kaena_err_init(&refused);
-    const char *path = kaena_arena_printf(arena, "%s/model.onnx", dir);
-    if (kcc_import_onnx(arena, path, NULL, &g, &info, &refused) != KAENA_UNIMPLEMENTED)
-        return false;
-    *err = refused;
-    return true;
 }

@@ -11,7 +11,7 @@
 
 /* --- Cases ----------------------------------------------------------------------------------- */
 
-/* A directory with model.onnx and test_data_set_*. */
+/* A directory with a model and data. */
 typedef struct conf_case {
     char *name; /* the last two parts of the path: "node/test_abs" */
     char *dir;
@@ -22,29 +22,36 @@ typedef struct conf_cases {
     size_t n, capacity;
 } conf_cases;
 
-/* Adds the cases at and below |dir|; false (and a message on stderr) where there is none. */
-bool conf_cases_find(conf_cases *cases, const char *dir);
-void conf_cases_fini(conf_cases *cases);
-
 /* One data set of a case. */
 typedef struct conf_set {
     uint32_t n_in, n_out;
-    kop_tensor in[KOP_MAX_INPUTS]; /* in[i] is input_i.pb */
+    kop_tensor in[KOP_MAX_INPUTS];
     kop_tensor out[KOP_MAX_OUTPUTS];
     const char *in_name[KOP_MAX_INPUTS]; /* the tensors' own names, or "" */
 } conf_set;
 
-/* Reads data set |index|. NOT_FOUND when there is no such set. */
-kaena_status conf_set_read(kaena_arena *arena, const char *dir, uint32_t index, conf_set *out,
-                           kaena_err *err) KAENA_CHECKED;
+/* How the cases of one framework are read. */
+typedef struct conf_suite {
+    const char *model; /* the file that makes a directory a case */
+    bool long_names;   /* a case is called by all of its path below the directory that was given */
+    bool by_type;      /* cases of common types are counted by themselves */
+    /* Reads data set |index|. NOT_FOUND when there is no such set. */
+    kaena_status (*read_set)(kaena_arena *arena, const char *dir, uint32_t index, conf_set *out,
+                             kaena_err *err);
+    /* Imports the case's model with shapes as in |set|, and brings |set| into the graph's order of
+     * inputs. */
+    kaena_status (*import)(kaena_arena *arena, const char *dir, conf_set *set, kgr_graph **out,
+                           kaena_err *err);
+    /* The importer refuses the case's model whatever the data: |err| says why. */
+    bool (*is_unsupported)(kaena_arena *arena, const char *dir, kaena_err *err);
+} conf_suite;
 
-/* Imports the case's model with symbolic dimensions as in |set|, and brings |set| into the graph's
- * order of inputs. */
-kaena_status conf_import(kaena_arena *arena, const char *dir, conf_set *set, kgr_graph **out,
-                         kaena_err *err) KAENA_CHECKED;
+/* Adds the cases at and below |dir|; false (and a message on stderr) where there is none. */
+bool conf_cases_find(conf_cases *cases, const conf_suite *suite, const char *dir);
+void conf_cases_fini(conf_cases *cases);
 
-/* The importer refuses the case's model whatever the data: |err| says why. */
-bool conf_is_unsupported(kaena_arena *arena, const char *dir, kaena_err *err);
+/* The program: conf_run.c says its options. Returns the exit code. */
+int conf_main(const conf_suite *suite, int argc, char **argv);
 
 /* --- Backends -------------------------------------------------------------------------------- */
 

@@ -1,242 +1,140 @@
-/* Runs ONNX test cases (a model, inputs, expected outputs) through a backend and counts.
- *
- *     onnx_conformance [options] DIR...
- *     --backend NAME    how to execute: eval, passes, device, device4; may be repeated (default:
- * all)
- *     --xfail FILE      expected failures; an unexpected failure or pass makes the exit code 1
- *     --only PATTERN    cases whose name matches (fnmatch)
- *     --at-least N      fewer passing cases make the exit code 1
- *     --largest         tolerance relative to the largest expected element of a tensor, as for
- * whole models
- *     --rel X --abs X   the tolerance (defaults 1e-3 and 1e-5)
- *     --quiet           only what did not go as expected, and the count */
-#include <errno.h>
-#include <fnmatch.h>
-#include <getopt.h>
+/* ONNX test cases: directories with model.onnx and test_data_set_*; see conf_run.c for the options.
+ */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "conformance.h"
+#include "file.h"
+#include "onnx/onnx.pb-c.h"
+#include "onnx_import.h"
+#include "pb_unpack.h"
+#include "tensor_pb.h"
 
-typedef enum verdict { PASSED, FAILED, UNSUPPORTED, N_VERDICTS } verdict;
-
-#define MAX_BACKENDS 8
-
-typedef struct options {
-    bool backend[MAX_BACKENDS]; /* of conf_backends; without |chosen| every one */
-    const char *only;
-    conf_xfail xfail;
-    conf_tolerance tolerance;
-    unsigned long at_least;
-    bool quiet, chosen;
-} options;
-
-/* How one case went. */
-typedef struct result {
-    verdict verdict;
-    uint32_t n_sets, device_nodes;
-    double worst; /* of the tolerance */
-    double seconds;
-    char text[1024]; /* of a failure, or what is unsupported */
-} result;
-
-static bool run_set(const conf_backend *backend, const conf_case *c, uint32_t index,
-                    const options *o, kaena_arena *arena, conf_set *set, result *r)
+static bool exists(const char *path)
 {
-    kaena_err err;
-    kgr_graph *g = NULL;
-    kop_tensor *out = NULL;
-    uint32_t device_nodes = 0;
-    kaena_err_init(&err);
-    kaena_status s = conf_set_read(arena, c->dir, index, set, &err);
-    if (s == KAENA_NOT_FOUND && index > 0)
-        return false;
-    r->n_sets++;
-    if (s != KAENA_OK && conf_is_unsupported(arena, c->dir, &err))
-        s = KAENA_UNIMPLEMENTED; /* the data is a sequence or an optional, as the model is */
-    if (s == KAENA_OK)
-        s = conf_import(arena, c->dir, set, &g, &err);
-    if (s == KAENA_OK && g->n_outputs != set->n_out)
-        s = KAENA_FAIL(&err, INVALID_ARGUMENT, "the model has %u outputs, the data set %u",
-                       g->n_outputs, set->n_out);
-    if (s == KAENA_OK) {
-        out = KAENA_NEW_N(arena, kop_tensor, g->n_outputs);
-        s = backend->execute(arena, g, set->in, out, &device_nodes, &err);
-    }
-    if (device_nodes > r->device_nodes)
-        r->device_nodes = device_nodes;
-    if (s != KAENA_OK) {
-        r->verdict = s == KAENA_UNIMPLEMENTED ? UNSUPPORTED : FAILED;
-        (void)snprintf(r->text, sizeof r->text, "set %u: %s: %s", index, kaena_status_name(s),
-                       err.what);
-        return false;
-    }
-    for (uint32_t i = 0; i < set->n_out; i++) {
-        conf_difference d;
-        bool good = conf_compare(&out[i], &set->out[i], &o->tolerance, &d);
-        if (d.worst > r->worst)
-            r->worst = d.worst;
-        if (!good) {
-            r->verdict = FAILED;
-            (void)snprintf(r->text, sizeof r->text, "set %u: output '%s': %s", index,
-                           g->outputs[i]->name, d.text);
-            return false;
-        }
-    }
-    return true;
+    return access(path, R_OK) == 0;
 }
 
-static result run_case(const conf_backend *backend, const conf_case *c, const options *o)
+static kaena_status read_set(kaena_arena *arena, const char *dir, uint32_t index, conf_set *out,
+                             kaena_err *err)
 {
-    struct timespec begin, end;
-    result r = {.verdict = PASSED};
-    conf_set *set = malloc(sizeof *set);
-    if (!set)
-        abort();
-    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (bool more = true; more;) {
-        kaena_arena arena;
-        kaena_arena_init(&arena, 0);
-        more = run_set(backend, c, r.n_sets, o, &arena, set, &r);
-        kaena_arena_fini(&arena);
+    char base[4096], path[4200];
+    (void)snprintf(base, sizeof base, "%s/test_data_set_%u", dir, index);
+    if (!exists(base))
+        return KAENA_FAIL(err, NOT_FOUND, "there is no '%s'", base);
+    *out = (conf_set){0};
+    for (; out->n_in < KOP_MAX_INPUTS; out->n_in++) {
+        (void)snprintf(path, sizeof path, "%s/input_%u.pb", base, out->n_in);
+        if (!exists(path))
+            break;
+        KAENA_TRY(kcc_tensor_read(arena, path, &out->in[out->n_in], &out->in_name[out->n_in], err));
     }
-    (void)clock_gettime(CLOCK_MONOTONIC, &end);
-    r.seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
-    free(set);
-    return r;
+    for (; out->n_out < KOP_MAX_OUTPUTS; out->n_out++) {
+        (void)snprintf(path, sizeof path, "%s/output_%u.pb", base, out->n_out);
+        if (!exists(path))
+            break;
+        KAENA_TRY(kcc_tensor_read(arena, path, &out->out[out->n_out], NULL, err));
+    }
+    return KAENA_OK;
 }
 
-/* Prints how it went and returns whether that was expected. */
-static bool report(const conf_backend *backend, const conf_case *c, const result *r,
-                   const options *o)
+static bool is_initializer(const Onnx__GraphProto *g, const char *name)
 {
-    const char *reason = conf_xfail_reason(&o->xfail, c->name);
-    const char *word = r->verdict == PASSED        ? "pass"
-                       : r->verdict == UNSUPPORTED ? "unsupported"
-                       : reason                    ? "fails as expected"
-                                                   : "FAIL";
-    bool expected = r->verdict == UNSUPPORTED || (r->verdict == FAILED) == (reason != NULL);
-    if (r->verdict == PASSED && reason)
-        word = "UNEXPECTED PASS";
-    if (!expected || !o->quiet)
-        printf("%s %s: %s (%u sets, %.0f %% of the tolerance, %.2f s)%s%s%s%s\n", backend->name,
-               c->name, word, r->n_sets, r->worst * 100, r->seconds, *r->text ? ": " : "", r->text,
-               reason ? "; expected: " : "", reason ? reason : "");
-    (void)fflush(stdout);
-    return expected;
+    for (size_t i = 0; i < g->n_initializer; i++) {
+        if (g->initializer[i]->name && strcmp(g->initializer[i]->name, name) == 0)
+            return true;
+    }
+    return false;
 }
 
-static bool run_backend(const conf_backend *backend, const conf_cases *cases, const options *o)
+/* The data generator of ONNX 1.12 stores bfloat16 as the uint16 of its bits. */
+static void fix_bfloat16(kop_tensor *t, const Onnx__ValueInfoProto *v)
 {
-    size_t count[N_VERDICTS] = {0};
-    size_t n_unexpected = 0, n_on_device = 0;
-    for (size_t i = 0; i < cases->n; i++) {
-        if (o->only && fnmatch(o->only, cases->list[i].name, 0) != 0)
+    if (t->dtype == KAENA_U16 && v->type &&
+        v->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE &&
+        v->type->tensor_type->elem_type == KAENA_BF16)
+        t->dtype = KAENA_BF16;
+}
+
+/* Brings |set| into the order of the graph's inputs (by name where all tensors have one that is an
+ * input's) and says its shapes in |io|. */
+static kaena_status match_inputs(kaena_arena *arena, const Onnx__GraphProto *g, conf_set *set,
+                                 kcc_io_config *io, kaena_err *err)
+{
+    const char *names[KOP_MAX_INPUTS];
+    const Onnx__ValueInfoProto *inputs[KOP_MAX_INPUTS];
+    uint32_t n = 0;
+    for (size_t i = 0; i < g->n_input && n < KOP_MAX_INPUTS; i++) {
+        if (!g->input[i]->name || is_initializer(g, g->input[i]->name))
             continue;
-        result r = run_case(backend, &cases->list[i], o);
-        count[r.verdict]++;
-        n_on_device += r.verdict == PASSED && r.device_nodes > 0;
-        n_unexpected += !report(backend, &cases->list[i], &r, o);
+        inputs[n] = g->input[i];
+        names[n++] = g->input[i]->name;
     }
-    printf("%s: %zu passed, %zu failed, %zu unsupported operator\n", backend->name, count[PASSED],
-           count[FAILED], count[UNSUPPORTED]);
-    if (backend->has_devices)
-        printf("%s: %zu of those that passed have nodes on the device\n", backend->name,
-               n_on_device);
-    if (n_unexpected)
-        printf("%s: %zu not as expected\n", backend->name, n_unexpected);
-    if (count[PASSED] < o->at_least)
-        printf("%s: %lu have to pass\n", backend->name, o->at_least);
-    return n_unexpected == 0 && count[PASSED] >= o->at_least && count[PASSED] + count[FAILED] > 0;
-}
-
-static double number(const char *text)
-{
-    char *end;
-    double v = strtod(text, &end);
-    if (*end || end == text || !(v >= 0)) {
-        (void)fprintf(stderr, "'%s' is not a number from 0 up\n", text);
-        exit(2);
-    }
-    return v;
-}
-
-static void choose(options *o, const char *name)
-{
-    for (size_t i = 0; i < conf_n_backends; i++)
-        if (strcmp(name, conf_backends[i].name) == 0) {
-            o->backend[i] = o->chosen = true;
-            return;
-        }
-    (void)fprintf(stderr, "there is no backend '%s'\n", name);
-    exit(2);
-}
-
-static void parse_options(int argc, char **argv, options *o)
-{
-    static const struct option known[] = {
-        {"backend", required_argument, NULL, 'b'},
-        {"xfail", required_argument, NULL, 'x'},
-        {"only", required_argument, NULL, 'o'},
-        {"at-least", required_argument, NULL, 'n'},
-        {"largest", no_argument, NULL, 'l'},
-        {"rel", required_argument, NULL, 'r'},
-        {"abs", required_argument, NULL, 'a'},
-        {"quiet", no_argument, NULL, 'q'},
-        {NULL, 0, NULL, 0},
-    };
-    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        switch (c) {
-        case 'b':
-            choose(o, optarg);
-            break;
-        case 'x':
-            if (!conf_xfail_read(&o->xfail, optarg))
-                exit(2);
-            break;
-        case 'o':
-            o->only = optarg;
-            break;
-        case 'n':
-            o->at_least = (unsigned long)number(optarg);
-            break;
-        case 'l':
-            o->tolerance.of_largest = true;
-            break;
-        case 'r':
-            o->tolerance.rel = number(optarg);
-            break;
-        case 'a':
-            o->tolerance.abs = number(optarg);
-            break;
-        case 'q':
-            o->quiet = true;
-            break;
-        default:
-            exit(2);
+    if (set->n_in != n)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "the model has %u inputs, the data set %u", n,
+                          set->n_in);
+    conf_set ordered = *set;
+    uint32_t n_named = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < n; k++) {
+            if (strcmp(set->in_name[k], names[i]) == 0) {
+                ordered.in[i] = set->in[k];
+                n_named++;
+                break;
+            }
         }
     }
+    if (n_named == n)
+        *set = ordered;
+    for (uint32_t i = 0; i < n; i++)
+        fix_bfloat16(&set->in[i], inputs[i]);
+    for (uint32_t i = 0; i < set->n_out && i < g->n_output; i++)
+        fix_bfloat16(&set->out[i], g->output[i]);
+    io->inputs = KAENA_NEW_N(arena, kcc_io_input, n);
+    for (uint32_t i = 0; i < n; i++)
+        io->inputs[io->n_inputs++] =
+            (kcc_io_input){.name = names[i], .shape = set->in[i].shape, .dtype = set->in[i].dtype};
+    return KAENA_OK;
+}
+
+static kaena_status import(kaena_arena *arena, const char *dir, conf_set *set, kgr_graph **out,
+                           kaena_err *err)
+{
+    const char *path = kaena_arena_printf(arena, "%s/model.onnx", dir);
+    kaena_file file;
+    ProtobufCMessage *m;
+    KAENA_TRY(kaena_file_open(path, &file, err));
+    kaena_status s =
+        kcc_pb_unpack(arena, &onnx__model_proto__descriptor, file.data, file.size, &m, err);
+    kaena_file_close(&file);
+    KAENA_TRY(s);
+    const Onnx__ModelProto *model = (const Onnx__ModelProto *)m;
+    kcc_io_config io = {0};
+    kcc_import_info info;
+    if (model->graph)
+        KAENA_TRY(match_inputs(arena, model->graph, set, &io, err));
+    return kcc_import_onnx(arena, path, &io, out, &info, err);
+}
+
+static bool is_unsupported(kaena_arena *arena, const char *dir, kaena_err *err)
+{
+    kaena_err refused;
+    kgr_graph *g;
+    kcc_import_info info;
+    kaena_err_init(&refused);
+    const char *path = kaena_arena_printf(arena, "%s/model.onnx", dir);
+    if (kcc_import_onnx(arena, path, NULL, &g, &info, &refused) != KAENA_UNIMPLEMENTED)
+        return false;
+    *err = refused;
+    return true;
 }
 
 int main(int argc, char **argv)
 {
-    options o = {.tolerance = {.rel = 1e-3, .abs = 1e-5}};
-    conf_cases cases = {0};
-    bool good = true;
-    parse_options(argc, argv, &o);
-    if (optind == argc) {
-        (void)fprintf(stderr, "usage: onnx_conformance [options] DIR...\n");
-        return 2;
-    }
-    for (int i = optind; i < argc; i++)
-        good &= conf_cases_find(&cases, argv[i]);
-    for (size_t i = 0; good && i < conf_n_backends; i++) {
-        if (!o.chosen || o.backend[i])
-            good &= run_backend(&conf_backends[i], &cases, &o);
-    }
-    conf_cases_fini(&cases);
-    conf_xfail_fini(&o.xfail);
-    return good ? 0 : 1;
+    static const conf_suite suite = {.model = "model.onnx",
+                                     .read_set = read_set,
+                                     .import = import,
+                                     .is_unsupported = is_unsupported};
+    return conf_main(&suite, argc, argv);
 }

@@ -1,0 +1,18 @@
+#!/bin/sh
+# usage: run_tf_graphs.sh RUNNER [options]: the graphs of tensorflow/tf_op_graphs, which real TensorFlow has run. Needs KAENA_SHARED_DIR.
+set -eu
+runner=$1
+shift
+here=$(dirname "$0")
+archive=${KAENA_SHARED_DIR:-}/models/tensorflow/tf_op_graphs/cases.tar.xz
+if [ -z "${KAENA_SHARED_DIR:-}" ] || ! [ -f "$archive" ]; then
+    echo "KAENA_SHARED_DIR is not set: no TensorFlow graphs to run" >&2
+    exit 77
+fi
+out=${KAENA_BUILD_DIR:?}/tests/conformance/tf_op_graphs
+if ! [ -d "$out" ]; then
+    mkdir -p "$out.$$"
+    tar -xJf "$archive" -C "$out.$$"
+    mv "$out.$$" "$out" 2>/dev/null || rm -rf "$out.$$"
+fi
+exec "$runner" --xfail "$here/tf_xfail.txt" --at-least 75% --at-least-common 90% --quiet "$@" "$out"
