@@ -19,6 +19,7 @@ struct kcc_compilation {
     /* What is asked for. */
     const kcc_framework *framework;         /* of |model|; not needed where |graph| is given */
     const char *model, *output, *io_config; /* io_config may be NULL */
+    const char *params;                     /* MXNET's parameters; NULL: the model's latest */
     kcc_options opt;
     bool verify;            /* run the result beside the reference */
     const char *dump_after; /* a stage's name, or NULL */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "compile.h"
+#include "mx_import.h"
 #include "onnx_import.h"
 #include "tf_import.h"
 #include "tf_translate.h"
@@ -51,7 +52,24 @@ static bool tensorflow_operator(uint32_t i, const char **name, kop_op *canonical
     return true;
 }
 
+static kaena_status import_mxnet(kcc_compilation *c, kaena_err *err)
+{
+    return kcc_import_mx(c->arena, c->model, c->params, io_of(c), &c->graph, &c->info, err);
+}
+
+static kaena_status census_mxnet(const kcc_compilation *c, kcc_census *out, kaena_err *err)
+{
+    return kcc_mx_census(c->model, out, err);
+}
+
+static bool mxnet_operator(uint32_t i, const char **name, kop_op *canonical)
+{
+    *name = kcc_mx_operator(i, canonical);
+    return *name != NULL;
+}
+
 static const kcc_framework frameworks[] = {
+    {"MXNET", import_mxnet, census_mxnet, mxnet_operator},
     {"ONNX", import_onnx, census_onnx, onnx_operator},
     {"TENSORFLOW", import_tensorflow, census_tensorflow, tensorflow_operator},
 };

@@ -52,6 +52,7 @@ static bool choose(const choice *c, const char *text, int *out)
 enum option_id {
     OPT_FRAMEWORK = 256,
     OPT_MODEL,
+    OPT_PARAMS,
     OPT_IO_CONFIG,
     OPT_NUM_TPBS,
     OPT_OUTPUT,
@@ -67,6 +68,7 @@ enum option_id {
 static const struct option options[] = {
     {"framework", required_argument, NULL, OPT_FRAMEWORK},
     {"model", required_argument, NULL, OPT_MODEL},
+    {"params", required_argument, NULL, OPT_PARAMS},
     {"io-config", required_argument, NULL, OPT_IO_CONFIG},
     {"num-tpbs", required_argument, NULL, OPT_NUM_TPBS},
     {"output", required_argument, NULL, OPT_OUTPUT},
@@ -129,6 +131,9 @@ static int parse(int argc, char **argv, kcc_compilation *c)
             break;
         case OPT_MODEL:
             c->model = kaena_path_of_uri(optarg);
+            break;
+        case OPT_PARAMS:
+            c->params = optarg;
             break;
         case OPT_IO_CONFIG:
             c->io_config = optarg;
@@ -276,15 +281,15 @@ static int run_list(int argc, char **argv)
 
 static const command commands[] = {
     {"compile", run_compile,
-     "compile --framework ONNX|TENSORFLOW --model F [--io-config JSON|F] [--num-tpbs 1..64] "
-     "[--output "
-     "F.neff]\n"
+     "compile --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]\n"
+     "        [--num-tpbs 1..64] [--output F.neff]\n"
      "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
      "[--verify] "
      "[--debug]\n"
      "        [--host-ops A,B] [--device-ops A,B] [-d STAGE]"},
-    {"check", run_check, "check --framework ONNX|TENSORFLOW --model F [--io-config JSON|F]"},
-    {"list-operators", run_list, "list-operators --framework ONNX|TENSORFLOW"},
+    {"check", run_check,
+     "check --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]"},
+    {"list-operators", run_list, "list-operators --framework MXNET|ONNX|TENSORFLOW"},
 };
 
 static int help(FILE *to)

@@ -7,7 +7,6 @@
 
 #include "dev.h"
 #include "neff.h"
-#include "onnx_import.h"
 
 /* How far apart a result may be: |error| <= relative * max|expected| + absolute, and the cosine of
  * the angle between the two. */
@@ -127,9 +126,14 @@ static kaena_status run_reference(const kcc_compilation *c, kaena_arena *arena,
                                   const char *const *names, uint32_t n, kop_tensor *in,
                                   kop_tensor *out, kaena_err *err)
 {
-    kgr_graph *g;
-    kcc_import_info info;
-    KAENA_TRY(kcc_import_onnx(arena, c->model, c->io_config ? &c->io : NULL, &g, &info, err));
+    kcc_compilation source = {.framework = c->framework,
+                              .model = c->model,
+                              .params = c->params,
+                              .io_config = c->io_config,
+                              .io = c->io,
+                              .arena = arena};
+    KAENA_TRY(c->framework->import(&source, err));
+    kgr_graph *g = source.graph;
     KAENA_TRY(kcc_pass_infer(g, &c->opt, err));
     uint32_t *at = KAENA_NEW_N(arena, uint32_t, n);
     for (uint32_t i = 0; i < n; i++) {
@@ -172,7 +176,9 @@ static kaena_status find_layer(const kcc_compilation *c, kaena_strbuf *out, kaen
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "verify: no temporary file in /tmp");
     }
     (void)close(fd);
-    kcc_compilation whole = {.model = c->model,
+    kcc_compilation whole = {.framework = c->framework,
+                             .model = c->model,
+                             .params = c->params,
                              .io_config = c->io_config,
                              .output = path,
                              .opt = c->opt,
