@@ -19,6 +19,14 @@ kcc_buffer *kcc_buffer_add(kcc_module *m, uint64_t bytes)
     return b;
 }
 
+kcc_buffer *kcc_workspace_add(kcc_module *m, const kgr_node *n, uint64_t bytes)
+{
+    kcc_workspace *w = KAENA_NEW(m->arena, kcc_workspace);
+    *w = (kcc_workspace){n, kcc_buffer_add(m, bytes), m->workspace};
+    m->workspace = w;
+    return w->buf;
+}
+
 const kcc_view *kcc_view_of(const kcc_module *m, const kgr_value *v)
 {
     static const kcc_view absent;

@@ -536,7 +536,7 @@ static void bind_outputs(layout *l)
 
 kaena_status kcc_layout(kcc_module *m, kaena_err *err)
 {
-    (void)err;
+    KAENA_TRY(kcc_expand_recurrent(m, err));
     layout l = {.m = m};
     (void)plan_of(&l, m->graph->values[m->graph->n_values - 1]);
     for (uint32_t i = 0; i < m->n_io; i++)

@@ -193,6 +193,11 @@ static bool ok_norm(const kgr_node *n, const char **reason)
     return ok_floats(n, reason);
 }
 
+static bool ok_recurrent(const kgr_node *n, const char **reason)
+{
+    return tensors_fit(n, is_arithmetic, reason) && kcc_recurrent_lowerable(n, reason);
+}
+
 static bool ok_pool(const kgr_node *n, const char **reason)
 {
     kop_window w;

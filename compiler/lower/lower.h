@@ -53,6 +53,13 @@ typedef struct kcc_code {
 /* The WEIGHTS section under construction: shared by all device steps of a model. */
 typedef struct kcc_weights kcc_weights;
 
+/* Memory that a node needs for itself while it runs. */
+typedef struct kcc_workspace {
+    const kgr_node *node;
+    kcc_buffer *buf;
+    struct kcc_workspace *next;
+} kcc_workspace;
+
 /* Where the instructions of a node stand, for reports and the DEBUG section. */
 typedef struct kcc_layer {
     const kgr_node *node;
@@ -81,6 +88,8 @@ typedef struct kcc_module {
     kcc_weights *weights;
     kaena_arena *weights_arena;       /* packed data; lives until the NEFF is written */
     struct kcc_packed_entry **packed; /* pack.c's table */
+    kcc_workspace *workspace;
+    struct kcc_recurrent *recurrent; /* recurrent.c's list */
     kcc_layer *layer;
     uint32_t n_layers, cap_layers;
     uint64_t sb_bytes, scratch_bytes; /* after kcc_plan */
@@ -149,6 +158,8 @@ kaena_status kcc_emit(kcc_module *m, kaena_err *err) KAENA_CHECKED;
  */
 
 kcc_buffer *kcc_buffer_add(kcc_module *m, uint64_t bytes);
+/* A buffer that lives while node |n| runs; before kcc_place. */
+kcc_buffer *kcc_workspace_add(kcc_module *m, const kgr_node *n, uint64_t bytes);
 /* The view of value |v|, or an absent one (buf NULL). */
 const kcc_view *kcc_view_of(const kcc_module *m, const kgr_value *v);
 void kcc_view_set(kcc_module *m, const kgr_value *v, const kcc_view *view);
@@ -248,7 +259,12 @@ void kcc_emit_copy(kcc_module *m, uint32_t tpb, uint32_t part, uint32_t parts, c
 kcc_emit_fn kcc_emit_conv, kcc_emit_matmul, kcc_emit_unary, kcc_emit_binary, kcc_emit_variadic,
     kcc_emit_batch_norm, kcc_emit_cast, kcc_emit_pool, kcc_emit_global_pool, kcc_emit_softmax,
     kcc_emit_lrn, kcc_emit_resize, kcc_emit_reduce, kcc_emit_move, kcc_emit_concat, kcc_emit_blocks,
-    kcc_emit_pad, kcc_emit_panels, kcc_emit_norm, kcc_emit_gather;
+    kcc_emit_pad, kcc_emit_panels, kcc_emit_norm, kcc_emit_gather, kcc_emit_recurrent;
+
+/* Recurrent layers: whether the engines have all they need, and, at the start of layout, the
+ * product of their inputs as a node of its own. */
+bool kcc_recurrent_lowerable(const kgr_node *n, const char **reason);
+kaena_status kcc_expand_recurrent(kcc_module *m, kaena_err *err) KAENA_CHECKED;
 
 /* A reduction of |src| into |dst|, both of src's rank (at most KISA_DIMS); dst has dimension 1
  * where |reduced|. */

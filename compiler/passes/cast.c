@@ -82,6 +82,8 @@ static demand demand_of(const kgr_node *n, uint32_t slot, kcc_cast mode)
         return slot >= m->first && slot - m->first < m->count ? READS_LIKE_RESULT : READS_ANY;
     if (n->op == KOP_Softmax || n->op == KOP_LogSoftmax)
         return READS_F32;
+    if (kcc_is_recurrent(n)) /* inputs and both weights: what the PE array multiplies */
+        return slot < 3 ? READS_BF16 : READS_ANY;
     if (is_parameter(n, slot))
         return READS_ANY;
     bool residual = kgr_attr_find(n, "kaena.residual") && slot == n->n_in - 1;

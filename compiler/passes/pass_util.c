@@ -76,3 +76,8 @@ bool kcc_is_pe(const kgr_node *n)
 {
     return n->op == KOP_Gemm || n->op == KOP_MatMul || (n->op == KOP_Conv && !kcc_is_depthwise(n));
 }
+
+bool kcc_is_recurrent(const kgr_node *n)
+{
+    return n->op == KOP_RNN || n->op == KOP_GRU || n->op == KOP_LSTM;
+}

@@ -83,5 +83,7 @@ void kcc_partition_build(kgr_graph *g, kcc_partition *out);
 bool kcc_is_depthwise(const kgr_node *n);
 /* Conv but depthwise, Gemm, MatMul. */
 bool kcc_is_pe(const kgr_node *n);
+/* RNN, GRU, LSTM. */
+bool kcc_is_recurrent(const kgr_node *n);
 
 #endif

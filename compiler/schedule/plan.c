@@ -91,6 +91,20 @@ uint64_t kcc_lower_bound(const kcc_live *live, uint32_t n)
     return (uint64_t)most;
 }
 
+/* Node |i| reads or writes |b|. */
+static void touch(const kcc_module *m, uint32_t i, kcc_buffer *b, bool *seen)
+{
+    if (b->space == KISA_WEIGHTS || b->space == KISA_IO)
+        return;
+    int32_t t = (int32_t)m->time[i];
+    if (b->first < 0 || t < b->first)
+        b->first = t;
+    if (t > b->last)
+        b->last = t;
+    b->tpb = !seen[b->id] || b->tpb == m->stage[i] ? m->stage[i] : -1;
+    seen[b->id] = true;
+}
+
 /* Buffers' lives and, in a pipeline, the only stage that touches them. */
 static void find_lives(kcc_module *m)
 {
@@ -100,16 +114,12 @@ static void find_lives(kcc_module *m)
         for (uint32_t k = 0; k < n->n_in + n->n_out; k++) {
             const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
             kcc_buffer *b = v ? kcc_view_of(m, v)->buf : NULL;
-            if (!b || b->space == KISA_WEIGHTS || b->space == KISA_IO)
-                continue;
-            int32_t t = (int32_t)m->time[i];
-            if (b->first < 0 || t < b->first)
-                b->first = t;
-            if (t > b->last)
-                b->last = t;
-            b->tpb = !seen[b->id] || b->tpb == m->stage[i] ? m->stage[i] : -1;
-            seen[b->id] = true;
+            if (b)
+                touch(m, i, b, seen);
         }
+        for (const kcc_workspace *w = m->workspace; w; w = w->next)
+            if (w->node == n)
+                touch(m, i, w->buf, seen);
     }
 }
 

@@ -191,10 +191,8 @@ static bool ranges_disjoint(const kisa_check *c, const kisa_operand *a, const ki
     return least + b0 >= a1 || most + b1 <= a0;
 }
 
-/* The bytes that |o| touches modulo |pitch| stay inside [*first, *end) of one pitch. False when
- * they wrap. */
-static bool residue(const kisa_check *c, const kisa_operand *o, int64_t pitch, wide *first,
-                    wide *end)
+/* The bytes that |o| touches modulo |pitch| lie in [first, first + *length), which may wrap. */
+static wide residue(const kisa_check *c, const kisa_operand *o, int64_t pitch, wide *length)
 {
     wide least = 0, most = (wide)kaena_dtype_size((kaena_dtype)o->dtype);
     for (int i = 0; i < KISA_DIMS; i++)
@@ -203,12 +201,8 @@ static bool residue(const kisa_check *c, const kisa_operand *o, int64_t pitch, w
     for (uint32_t i = 0; i < c->depth; i++)
         if (o->advance[i] % pitch != 0)
             span(&c->turns[i], &o->advance[i], 1, &least, &most);
-    wide at = ((wide)o->offset + least) % pitch;
-    if (at < 0)
-        at += pitch;
-    *first = at;
-    *end = at + most - least;
-    return *end <= pitch;
+    *length = most - least;
+    return ((wide)o->offset + least) % pitch;
 }
 
 /* Both are columns of one table: modulo its pitch, which is a stride of the destination, they do
@@ -216,12 +210,13 @@ static bool residue(const kisa_check *c, const kisa_operand *o, int64_t pitch, w
 static bool columns_disjoint(const kisa_check *c, const kisa_operand *dst, const kisa_operand *src)
 {
     for (int i = 0; i < KISA_DIMS; i++) {
-        if (dst->count[i] == 1)
+        if (dst->count[i] == 1 || dst->stride[i] == 0)
             continue;
         int64_t pitch = dst->stride[i] < 0 ? -dst->stride[i] : dst->stride[i];
-        wide d0, d1, s0, s1;
-        if (residue(c, dst, pitch, &d0, &d1) && residue(c, src, pitch, &s0, &s1) &&
-            (d1 <= s0 || s1 <= d0))
+        wide written, read, d = residue(c, dst, pitch, &written), s = residue(c, src, pitch, &read);
+        wide behind = (s - d) % pitch; /* of the source, from the destination on */
+        behind += behind < 0 ? pitch : 0;
+        if (behind >= written && behind + read <= pitch)
             return true;
     }
     return false;

@@ -25,14 +25,9 @@ static const struct rnn_act {
     {"ThresholdedRelu", KAENA_ACT_THRESHOLDED_RELU, true, false, 1, 0},
 };
 
-typedef struct rnn_fn {
-    uint32_t act; /* index into |acts| */
-    float alpha, beta;
-} rnn_fn;
-
-static double apply(const rnn_fn *f, double x)
+static double apply(const kop_recurrent_fn *f, double x)
 {
-    const struct rnn_act *row = &acts[f->act];
+    const struct rnn_act *row = &acts[f->row];
     if (row->act != KAENA_ACT_IDENTITY)
         return kop_act_eval(row->act, x, f->alpha, f->beta);
     double a = (double)f->alpha, b = (double)f->beta;
@@ -41,17 +36,7 @@ static double apply(const rnn_fn *f, double x)
 
 /* --- Shapes --- */
 
-typedef struct rnn_plan {
-    int64_t gates;  /* rows of W in units of the hidden size */
-    uint32_t n_fns; /* activations of one direction */
-    int64_t dirs;   /* 1 or 2 */
-    bool reverse_first, batch_first;
-    int64_t seq, batch, input, hidden; /* or unknown */
-    rnn_fn fn[2][3];
-    double clip; /* infinite: none */
-} rnn_plan;
-
-static kaena_status read_functions(const kop_call *call, rnn_plan *p)
+static kaena_status read_functions(const kop_call *call, kop_recurrent *p)
 {
     static const char *const rnn[] = {"Tanh"}, *const gru[] = {"Sigmoid", "Tanh"},
                              *const lstm[] = {"Sigmoid", "Tanh", "Tanh"};
@@ -65,14 +50,15 @@ static kaena_status read_functions(const kop_call *call, rnn_plan *p)
         return KOP_BAD(call, "there are %u activations where %u are required", list->n, want);
     for (uint32_t i = 0; i < want; i++) {
         const char *name = given ? list->u.strings[i] : names[i % p->n_fns];
-        rnn_fn *f = &p->fn[i / p->n_fns][i % p->n_fns];
+        kop_recurrent_fn *f = &p->fn[i / p->n_fns][i % p->n_fns];
         uint32_t n = sizeof acts / sizeof *acts;
-        for (f->act = 0; f->act < n && strcasecmp(acts[f->act].name, name) != 0;)
-            f->act++;
-        if (f->act == n)
+        for (f->row = 0; f->row < n && strcasecmp(acts[f->row].name, name) != 0;)
+            f->row++;
+        if (f->row == n)
             return KAENA_FAIL(call->err, UNIMPLEMENTED, "%s: activation '%s' is not supported",
                               kop_row_of(call->op)->name, name);
-        const struct rnn_act *a = &acts[f->act];
+        const struct rnn_act *a = &acts[f->row];
+        f->act = a->act == KAENA_ACT_IDENTITY ? KAENA_ACT_COUNT : a->act;
         f->alpha = a->alpha;
         f->beta = a->beta;
         if (a->has_alpha && alpha && alpha->type == KOP_ATTR_FLOATS && used_alpha < alpha->n)
@@ -104,19 +90,19 @@ static kaena_status match(const kop_call *call, uint32_t i, int32_t rank, int64_
     return KAENA_OK;
 }
 
-static kaena_status read_plan(const kop_call *call, rnn_plan *p)
+kaena_status kop_recurrent_of(const kop_call *call, kop_recurrent *p)
 {
-    *p = (rnn_plan){.gates = call->op == KOP_RNN   ? 1
-                             : call->op == KOP_GRU ? 3
-                                                   : 4,
-                    .n_fns = call->op == KOP_RNN   ? 1
-                             : call->op == KOP_GRU ? 2
-                                                   : 3,
-                    .dirs = 1,
-                    .seq = KAENA_DIM_UNKNOWN,
-                    .batch = KAENA_DIM_UNKNOWN,
-                    .input = KAENA_DIM_UNKNOWN,
-                    .hidden = kop_attr_int(call, "hidden_size", KAENA_DIM_UNKNOWN)};
+    *p = (kop_recurrent){.gates = call->op == KOP_RNN   ? 1
+                                  : call->op == KOP_GRU ? 3
+                                                        : 4,
+                         .n_fns = call->op == KOP_RNN   ? 1
+                                  : call->op == KOP_GRU ? 2
+                                                        : 3,
+                         .dirs = 1,
+                         .seq = KAENA_DIM_UNKNOWN,
+                         .batch = KAENA_DIM_UNKNOWN,
+                         .input = KAENA_DIM_UNKNOWN,
+                         .hidden = kop_attr_int(call, "hidden_size", KAENA_DIM_UNKNOWN)};
     if (kop_attr_is(call, "direction", "forward", "bidirectional"))
         p->dirs = 2;
     else if (kop_attr_is(call, "direction", "forward", "reverse"))
@@ -152,8 +138,8 @@ kaena_status kop_infer_rnn(kop_call *call)
         if (i != 4)
             KAENA_TRY(kop_need_same(call, 0, i));
     }
-    rnn_plan p;
-    KAENA_TRY(read_plan(call, &p));
+    kop_recurrent p;
+    KAENA_TRY(kop_recurrent_of(call, &p));
     kaena_shape y = {.rank = 4, .dim = {p.seq, p.dirs, p.batch, p.hidden}};
     kaena_shape last = {.rank = 3, .dim = {p.dirs, p.batch, p.hidden}};
     if (p.batch_first) {
@@ -169,12 +155,12 @@ kaena_status kop_infer_rnn(kop_call *call)
 /* --- Evaluation --- */
 
 typedef struct rnn_run {
-    rnn_plan p;
+    kop_recurrent p;
     kop_op op;
     bool linear_before_reset, input_forget;
     const double *x, *w, *r, *b,
         *peephole; /* w .. peephole: of the direction at hand; b may be NULL */
-    const rnn_fn *fn;
+    const kop_recurrent_fn *fn;
     double *gate, *h, *c, *next; /* gates * hidden, then one state each */
 } rnn_run;
 
@@ -254,7 +240,7 @@ static void step_lstm(rnn_run *run, const double *x)
 /* The whole sequence of one batch element in one direction. */
 static kaena_status run_sequence(kop_call *call, rnn_run *run, int64_t d, int64_t b)
 {
-    const rnn_plan *p = &run->p;
+    const kop_recurrent *p = &run->p;
     int64_t length = p->seq, state = p->batch_first ? b * p->dirs + d : d * p->batch + b;
     if (kop_in(call, 4))
         length = kop_get_int(call->in[4], (size_t)b);
@@ -295,8 +281,8 @@ kaena_status kop_eval_rnn(kop_call *call)
     rnn_run run = {.op = call->op,
                    .linear_before_reset = kop_attr_int(call, "linear_before_reset", 0) != 0,
                    .input_forget = kop_attr_int(call, "input_forget", 0) != 0};
-    rnn_plan *p = &run.p;
-    KAENA_TRY(read_plan(call, p));
+    kop_recurrent *p = &run.p;
+    KAENA_TRY(kop_recurrent_of(call, p));
     if (p->batch == 0 || p->hidden == 0)
         return KAENA_OK;
     const double *w, *r, *b = NULL, *peephole = NULL;

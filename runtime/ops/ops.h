@@ -210,4 +210,26 @@ typedef struct kop_window {
  * and attributes. */
 kaena_status kop_window_of(const kop_call *call, kop_window *out) KAENA_CHECKED;
 
+/* --- Recurrent layers ---
+ */
+
+typedef struct kop_recurrent_fn {
+    uint32_t row;  /* of the operator's own table */
+    kaena_act act; /* KAENA_ACT_COUNT: a function that base/act.def has not */
+    float alpha, beta;
+} kop_recurrent_fn;
+
+/* An RNN, GRU or LSTM in canonical form: defaults filled in. */
+typedef struct kop_recurrent {
+    int64_t gates;  /* rows of W in units of the hidden size */
+    uint32_t n_fns; /* activations of one direction */
+    int64_t dirs;   /* 1 or 2 */
+    bool reverse_first, batch_first;
+    int64_t seq, batch, input, hidden; /* or unknown */
+    kop_recurrent_fn fn[2][3];
+    double clip; /* infinite: none */
+} kop_recurrent;
+
+kaena_status kop_recurrent_of(const kop_call *call, kop_recurrent *out) KAENA_CHECKED;
+
 #endif

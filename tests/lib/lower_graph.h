@@ -3,6 +3,7 @@
 #ifndef KTEST_LOWER_GRAPH_H
 #define KTEST_LOWER_GRAPH_H
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,6 +114,133 @@ static inline void run_lowered(lowered *l, uint8_t *const *io, bool fuse, ker_le
     free(weights);
     free(scratch);
     cr_assert(error == 0, "an index was out of range");
+}
+
+/* --- Graphs as cases --- */
+
+/* A graph, and how far float32 on the device may be from the reference, as a part of the largest
+ * value. */
+typedef struct graph_case {
+    const char *name, *text;
+    double tolerance;
+} graph_case;
+
+/* Storage for what a graph takes and gives. */
+typedef struct io_set {
+    uint8_t *io[64];
+} io_set;
+
+static inline io_set make_io(const lowered *l)
+{
+    io_set s = {0};
+    for (uint32_t i = 0; i < l->module->n_io; i++) {
+        kop_tensor t = l->module->io[i]->t;
+        size_t n = kop_elements(&t);
+        s.io[i] = calloc(n + 1, kaena_dtype_size(t.dtype));
+        t.data = s.io[i];
+        for (size_t k = 0; k < n && !l->module->io_written[i]; k++)
+            if (kaena_dtype_is_float(t.dtype))
+                kop_set_float(&t, k, (double)((k * 2654435761u + i * 97u) % 2048) / 1024.0 - 1.0);
+            else /* bytes of all values; indices and lengths that are small */
+                kop_set_int(&t, k,
+                            (int64_t)((k * 2654435761u + i * 97u) >> 7) %
+                                (kaena_dtype_size(t.dtype) == 1 ? 256 : 4));
+    }
+    return s;
+}
+
+static inline void free_io(io_set *s)
+{
+    for (int i = 0; i < 64; i++)
+        free(s->io[i]);
+}
+
+/* The reference evaluation of the text on the same inputs. */
+static inline kop_tensor *reference(kaena_arena *arena, const char *text, const lowered *l,
+                                    const io_set *io, uint32_t *n_out)
+{
+    kaena_err err;
+    kgr_graph *g;
+    KTEST_OK(err, kgr_parse(arena, text, strlen(text), &g, &err));
+    KTEST_OK(err, kgr_infer(g, true, &err));
+    kop_tensor *in = KAENA_NEW_N(arena, kop_tensor, g->n_inputs),
+               *out = KAENA_NEW_N(arena, kop_tensor, g->n_outputs);
+    const kcc_step *s = &l->plan.steps[0];
+    for (uint32_t i = 0; i < g->n_inputs; i++) {
+        in[i] = g->inputs[i]->t;
+        for (uint32_t k = 0; k < s->n_in; k++)
+            if (strcmp(s->in[k]->name, g->inputs[i]->name) == 0)
+                in[i].data = io->io[k];
+    }
+    kop_env env = {.arena = arena};
+    KTEST_OK(err, kgr_eval(g, in, out, &env, &err));
+    /* In the order of the step's outputs. */
+    kop_tensor *ordered = KAENA_NEW_N(arena, kop_tensor, s->n_out);
+    for (uint32_t k = 0; k < s->n_out; k++)
+        for (uint32_t i = 0; i < g->n_outputs; i++)
+            if (strcmp(s->out[k]->name, g->outputs[i]->name) == 0)
+                ordered[k] = out[i];
+    *n_out = s->n_out;
+    return ordered;
+}
+
+static inline void compare(const graph_case *c, const kop_tensor *want, const void *got,
+                           double tolerance)
+{
+    kop_tensor have = {.dtype = want->dtype, .shape = want->shape};
+    have.data = (void *)(uintptr_t)got;
+    size_t n = kop_elements(want);
+    double most = 0, worst = 0;
+    for (size_t k = 0; k < n; k++) {
+        double w = kop_get_float(want, k), e = fabs(w - kop_get_float(&have, k));
+        most = fabs(w) > most ? fabs(w) : most;
+        worst = e > worst || isnan(e) ? e : worst;
+    }
+    cr_assert(worst <= tolerance * most + 1e-6, "%s: error %g of %g", c->name, worst, most);
+}
+
+/* One TPB, float32, against the reference evaluation. */
+static inline void check_against_reference(const graph_case *c)
+{
+    lowered l;
+    lower_text(&l, c->text, KCC_CAST_NONE, KCC_OPTIMIZE_LATENCY, 1, true);
+    io_set io = make_io(&l);
+    run_lowered(&l, io.io, true, KER_SCALAR);
+    uint32_t n_out;
+    kop_tensor *want = reference(&l.arena, c->text, &l, &io, &n_out);
+    for (uint32_t k = 0; k < n_out; k++)
+        compare(c, &want[k], io.io[l.plan.steps[0].n_in + k], c->tolerance);
+    free_io(&io);
+    kaena_arena_fini(&l.arena);
+}
+
+/* The same bits with every cast mode's programs for |counts| TPBs, either schedule, fused and
+ * stepped, on the lowest and the best level. */
+static inline void check_bits(const graph_case *c, const uint32_t *counts, size_t n_counts)
+{
+    ker_level best = KER_SCALAR;
+    cr_assert(ker_level_detect(&best));
+    for (int cast = 0; cast < 3; cast++) {
+        lowered base;
+        lower_text(&base, c->text, (kcc_cast)cast, KCC_OPTIMIZE_LATENCY, 1, true);
+        io_set want = make_io(&base);
+        run_lowered(&base, want.io, false, KER_SCALAR);
+        for (size_t n = 0; n < n_counts; n++)
+            for (int opt = 0; opt < 2; opt++) {
+                lowered l;
+                lower_text(&l, c->text, (kcc_cast)cast, (kcc_optimize)opt, counts[n], true);
+                io_set got = make_io(&l);
+                run_lowered(&l, got.io, true, best);
+                for (uint32_t k = 0; k < l.module->n_io; k++)
+                    cr_assert(memcmp(got.io[k], want.io[k], (size_t)l.io_bytes[k]) == 0,
+                              "%s: cast %d, %u TPBs, optimize %d differs", c->name, cast, counts[n],
+                              opt);
+                free_io(&got);
+                kaena_arena_fini(&l.arena);
+            }
+        free_io(&want);
+        kaena_arena_fini(&base.arena);
+    }
 }
 
 #endif

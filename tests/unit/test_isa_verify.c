@@ -166,6 +166,9 @@ KTEST(isa_verify, destinations_against_sources)
         /* columns of one table do not touch each other */
         {"COPY dst=SB+0:f32[1,1,8,4]<0,0,32,4> src=SB+16:f32[1,1,8,4]<0,0,32,4>", NULL},
         {"COPY dst=SB+0:f32[1,1,8,5]<0,0,32,4> src=SB+16:f32[1,1,8,5]<0,0,32,4>", "overlaps"},
+        {"COPY dst=SB+24:f32[1,1,8,4]<0,0,32,4> src=SB+40:f32[1,1,8,4]<0,0,32,4>", NULL},
+        {"COPY dst=SB+24:f32[1,1,8,4]<0,0,32,4> src=SB+36:f32[1,1,8,4]<0,0,32,4>", "overlaps"},
+        {"COPY dst=SB+24:f32[1,1,8,5]<0,0,32,4> src=SB+44:f32[1,1,8,4]<0,0,32,4>", "overlaps"},
         {"LOOP count=4\nCOPY dst=SB+0:f32[1,1,8,4]<0,0,64,4>{512} "
          "src=SB+16:f32[1,1,8,4]<0,0,64,4>{8}\nEND",
          NULL},
@@ -280,6 +283,39 @@ KTEST(isa_verify, act_and_tt)
         {"TT dst=SB+0:i32[1,1,1,8]<0,0,0,4> a=SB+0:i32[1,1,1,8]<0,0,0,4> "
          "b=SB+512:i32[1,1,1,8]<0,0,0,0> func=RELU",
          "int32 takes IDENTITY only"},
+        {"TTT " DST "a=SB+0:f32[1,1,4,8]<0,0,32,4> b=SB+512:bf16[1,1,4,8]<0,0,0,0> "
+         "c=SB+512:bf16[1,1,4,8]<0,0,16,2>",
+         NULL},
+        {"TTT op=BLEND " DST "a=SB+2048:bool[1,1,4,8]<0,0,8,1> b=SB+512:bf16[1,1,4,8]<0,0,0,0> "
+         "c=SB+512:bf16[1,1,4,8]<0,0,16,2>",
+         "bool is for SELECT only"},
+        {"TTT " DST "a=SB+0:f32[1,1,4,8]<0,0,32,4> b=SB+512:bf16[1,1,4,4]<0,0,0,0> "
+         "c=SB+512:bf16[1,1,4,8]<0,0,16,2>",
+         "b: counts"},
+    };
+    RUN(cases);
+}
+
+#define BYTES "QUANT dst=SB+0:u8[1,1,4,8]<0,0,8,1> scale_all=1 high=255 "
+
+KTEST(isa_verify, quantising)
+{
+    static const verify_case cases[] = {
+        {BYTES "src=PSUM+0:i32[1,1,4,8]<0,0,256,4> bias=WEIGHTS+0:i32[1,1,1,8]<0,0,0,4> zero=128",
+         NULL},
+        {BYTES "src=SB+512:f32[1,1,4,8]<0,0,32,4> divide=1", NULL},
+        {BYTES "src=SB+512:f32[1,1,4,8]<0,0,32,4> bias_all=1", "not for a src of floats"},
+        {BYTES "src=SB+512:i8[1,1,4,8]<0,0,32,4> low=-1", "low, high: -1 to 255"},
+        {"QUANT dst=SB+0:i8[1,1,4,8]<0,0,8,1> high=128 src=SB+512:i32[1,1,4,8]<0,0,32,4>",
+         "low, high: 0 to 128"},
+        {"QUANT dst=SB+0:i8[1,1,4,8]<0,0,8,1> low=1 src=SB+512:i32[1,1,4,8]<0,0,32,4>",
+         "low, high: 1 to 0"},
+        {"QUANT dst=SB+0:i32[1,1,4,8]<0,0,32,4> scale_all=1 src=SB+512:u8[1,1,4,8]<0,0,8,1>", NULL},
+        {"QUANT dst=SB+0:i32[1,1,4,8]<0,0,32,4> scale_all=2 src=SB+512:u8[1,1,4,8]<0,0,8,1>",
+         "int32 takes integers and no scale"},
+        {"QUANT dst=SB+0:f32[1,1,4,8]<0,0,32,4> scale_all=2 zero=1 "
+         "src=SB+512:u8[1,1,4,8]<0,0,8,1>",
+         "zero: for int8 and uint8 only"},
     };
     RUN(cases);
 }

@@ -1,16 +1,10 @@
 /* Lowering: what the compiler makes verifies for any number of TPBs, and computes what the graph
  * says. */
-#include <math.h>
 #include <stdio.h>
 
 #include "lower_graph.h"
 
-/* A graph, and how far float32 on the device may be from the reference, as a part of the largest
- * value. */
-static const struct graph_case {
-    const char *name, *text;
-    double tolerance;
-} cases[] = {
+static const graph_case cases[] = {
     {"conv",
      "graph \"g\" { input %x: float32[1,3,13,11] const %w: float32[37,3,3,3] = random 1 const %b: "
      "float32[37] = random 2 "
@@ -198,119 +192,18 @@ KTEST(lower, verifies_for_any_tpbs)
                 }
 }
 
-/* Storage for what a graph takes and gives. */
-typedef struct io_set {
-    uint8_t *io[64];
-} io_set;
-
-static io_set make_io(const lowered *l)
-{
-    io_set s = {0};
-    for (uint32_t i = 0; i < l->module->n_io; i++) {
-        size_t n = (size_t)l->io_bytes[i] / 4;
-        float *f = calloc(n + 1, 4);
-        for (size_t k = 0; k < n && !l->module->io_written[i]; k++)
-            f[k] = (float)((double)((k * 2654435761u + i * 97u) % 2048) / 1024.0 - 1.0);
-        s.io[i] = (uint8_t *)f;
-    }
-    return s;
-}
-
-static void free_io(io_set *s)
-{
-    for (int i = 0; i < 64; i++)
-        free(s->io[i]);
-}
-
-/* The reference evaluation of the text on the same inputs. */
-static kop_tensor *reference(kaena_arena *arena, const char *text, const lowered *l,
-                             const io_set *io, uint32_t *n_out)
-{
-    kaena_err err;
-    kgr_graph *g;
-    KTEST_OK(err, kgr_parse(arena, text, strlen(text), &g, &err));
-    KTEST_OK(err, kgr_infer(g, true, &err));
-    kop_tensor *in = KAENA_NEW_N(arena, kop_tensor, g->n_inputs),
-               *out = KAENA_NEW_N(arena, kop_tensor, g->n_outputs);
-    const kcc_step *s = &l->plan.steps[0];
-    for (uint32_t i = 0; i < g->n_inputs; i++) {
-        in[i] = g->inputs[i]->t;
-        for (uint32_t k = 0; k < s->n_in; k++)
-            if (strcmp(s->in[k]->name, g->inputs[i]->name) == 0)
-                in[i].data = io->io[k];
-    }
-    kop_env env = {.arena = arena};
-    KTEST_OK(err, kgr_eval(g, in, out, &env, &err));
-    /* In the order of the step's outputs. */
-    kop_tensor *ordered = KAENA_NEW_N(arena, kop_tensor, s->n_out);
-    for (uint32_t k = 0; k < s->n_out; k++)
-        for (uint32_t i = 0; i < g->n_outputs; i++)
-            if (strcmp(s->out[k]->name, g->outputs[i]->name) == 0)
-                ordered[k] = out[i];
-    *n_out = s->n_out;
-    return ordered;
-}
-
-static void compare(const struct graph_case *c, const kop_tensor *want, const float *got,
-                    double tolerance)
-{
-    size_t n = kop_elements(want);
-    double most = 0, worst = 0;
-    for (size_t k = 0; k < n; k++) {
-        double w = kop_get_float(want, k), e = fabs(w - (double)got[k]);
-        most = fabs(w) > most ? fabs(w) : most;
-        worst = e > worst || isnan(e) ? e : worst;
-    }
-    cr_assert(worst <= tolerance * most + 1e-6, "%s: error %g of %g", c->name, worst, most);
-}
-
 KTEST(lower, computes_what_the_graph_says)
 {
-    for (size_t i = 0; i < N_CASES; i++) {
-        lowered l;
-        lower_text(&l, cases[i].text, KCC_CAST_NONE, KCC_OPTIMIZE_LATENCY, 1, true);
-        io_set io = make_io(&l);
-        run_lowered(&l, io.io, true, KER_SCALAR);
-        uint32_t n_out;
-        kop_tensor *want = reference(&l.arena, cases[i].text, &l, &io, &n_out);
-        for (uint32_t k = 0; k < n_out; k++)
-            compare(&cases[i], &want[k],
-                    (const float *)(const void *)io.io[l.plan.steps[0].n_in + k],
-                    cases[i].tolerance);
-        free_io(&io);
-        kaena_arena_fini(&l.arena);
-    }
+    for (size_t i = 0; i < N_CASES; i++)
+        check_against_reference(&cases[i]);
 }
 
 /* Bits must not depend on how many TPBs there are, on the schedule, on fusion of runs, or on the
  * kernels' level. */
 KTEST(lower, bits_do_not_depend_on_the_schedule)
 {
-    ker_level best = KER_SCALAR;
-    cr_assert(ker_level_detect(&best));
     for (size_t i = 0; i < N_CASES; i++)
-        for (int cast = 0; cast < 3; cast++) {
-            lowered base;
-            lower_text(&base, cases[i].text, (kcc_cast)cast, KCC_OPTIMIZE_LATENCY, 1, true);
-            io_set want = make_io(&base);
-            run_lowered(&base, want.io, false, KER_SCALAR);
-            for (size_t n = 0; n < sizeof tpb_counts / sizeof *tpb_counts; n++)
-                for (int opt = 0; opt < 2; opt++) {
-                    lowered l;
-                    lower_text(&l, cases[i].text, (kcc_cast)cast, (kcc_optimize)opt, tpb_counts[n],
-                               true);
-                    io_set got = make_io(&l);
-                    run_lowered(&l, got.io, true, best);
-                    for (uint32_t k = 0; k < l.module->n_io; k++)
-                        cr_assert(memcmp(got.io[k], want.io[k], (size_t)l.io_bytes[k]) == 0,
-                                  "%s: cast %d, %u TPBs, optimize %d differs", cases[i].name, cast,
-                                  tpb_counts[n], opt);
-                    free_io(&got);
-                    kaena_arena_fini(&l.arena);
-                }
-            free_io(&want);
-            kaena_arena_fini(&base.arena);
-        }
+        check_bits(&cases[i], tpb_counts, sizeof tpb_counts / sizeof *tpb_counts);
 }
 
 /* What comes from a host step, whatever operator made it, is never written in place by this one. */
