@@ -186,9 +186,25 @@ kaena_status onnx_xlat_finish(onnx_xlat *x, kop_op op) KAENA_CHECKED;
 #undef ONNX_SPECIAL
 #undef ONNX_REPLACED
 
+#define ONNX_NEWEST INT64_MAX
+
 /* Applies the rows of onnx_legacy.def. */
 kaena_status onnx_legacy(onnx_xlat *x) KAENA_CHECKED;
 /* The table makes other operators of |op| at |opset|: ops.def need not have it. */
 bool onnx_legacy_knows(const char *op, int64_t opset);
+
+/* --- onnx_foreign.c: operators of other domains -------------------------------------------------
+ */
+
+/* The table has |op| of |domain|, which is not the default one. */
+bool onnx_foreign_knows(const char *domain, const char *op);
+/* Translates a node of such a domain. */
+kaena_status onnx_foreign(onnx_xlat *x, const char *domain) KAENA_CHECKED;
+
+#define ONNX_SAME(domain, op, name)
+#define ONNX_FORM(domain, op, name, function) kaena_status onnx_foreign_##function(onnx_xlat *x);
+#include "onnx_foreign.def"
+#undef ONNX_SAME
+#undef ONNX_FORM
 
 #endif

@@ -107,15 +107,18 @@ kaena_status onnx_legacy_batch_norm(onnx_xlat *x)
     if (onnx_xlat_int(x, "spatial", 1) == 0)
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED,
                           "normalising every position by itself (spatial = 0) is not supported");
-    bool training = onnx_xlat_int(x, "training_mode", 0) != 0;
-    for (uint32_t i = 1; i < x->n_out; i++)
+    /* Before operator set 14 other outputs than the first said that this is training. */
+    bool training = false;
+    for (uint32_t i = 1; i < x->n_out && x->opset < 14; i++)
         training |= x->out_names[i] != NULL;
     if (training)
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED,
-                          "training is not supported; export the model for inference");
+                          "training is not supported in this operator set; export the model for "
+                          "inference, or with operator set 14 or newer");
     onnx_xlat_drop(x, "spatial");
     onnx_xlat_drop(x, "is_test");
-    onnx_xlat_drop(x, "training_mode");
+    if (onnx_xlat_int(x, "training_mode", 0) == 0)
+        onnx_xlat_drop(x, "training_mode");
     return KAENA_OK;
 }
 

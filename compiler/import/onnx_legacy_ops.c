@@ -163,7 +163,8 @@ kaena_status onnx_legacy_constant_fill(onnx_xlat *x)
     return onnx_xlat_finish(x, KOP_ConstantOfShape);
 }
 
-/* --- Dropout: at inference everything passes -------------------------------------------------- */
+/* --- Dropout: without training everything passes
+ * -------------------------------------------------- */
 
 /* The mask: true (before operator set 10: 1 of the input's type) everywhere. */
 static kaena_status dropout_mask(onnx_xlat *x, kgr_value *in)
@@ -198,9 +199,7 @@ kaena_status onnx_legacy_dropout(onnx_xlat *x)
         return onnx_xlat_bad(x, "the input is left out");
     if (training && (!kgr_is_const(training) || kop_elements(&training->t) != 1 ||
                      kop_get_int(&training->t, 0) != 0))
-        return KAENA_FAIL(x->imp->err, UNIMPLEMENTED,
-                          "training is not supported: input 'training_mode' must be a constant "
-                          "false; export the model for inference");
+        return onnx_xlat_finish(x, KOP_Dropout);
     if (x->n_out > 1 && x->out_names[1])
         KAENA_TRY(dropout_mask(x, in));
     x->n_in = 1;

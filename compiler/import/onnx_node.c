@@ -27,9 +27,11 @@ static bool has_graph(const Onnx__NodeProto *n)
 
 bool onnx_operator_known(const onnx_scope *s, const char *domain, const char *op)
 {
-    return onnx_function_find(s->imp, domain, op) ||
-           (!*domain &&
-            (kop_find(op) != KOP_NONE || onnx_legacy_knows(op, onnx_scope_opset(s, domain))));
+    if (onnx_function_find(s->imp, domain, op))
+        return true;
+    if (*domain)
+        return onnx_foreign_knows(domain, op);
+    return kop_find(op) != KOP_NONE || onnx_legacy_knows(op, onnx_scope_opset(s, domain));
 }
 
 static bool is_known(const onnx_scope *s, const Onnx__NodeProto *n)
@@ -275,6 +277,8 @@ static kaena_status translate(onnx_xlat *x)
     if (f)
         return onnx_function_inline(x, f);
     KAENA_TRY(convert_attrs(x));
+    if (*onnx_domain(x->pb->domain))
+        return onnx_foreign(x, onnx_domain(x->pb->domain));
     KAENA_TRY(onnx_legacy(x));
     if (x->done)
         return KAENA_OK;

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#define CASTABLE (KOP_T_NUM | KOP_T_BOOL)
+#define CASTABLE KOP_T_ALL
 
 kaena_status kop_infer_cast(kop_call *call)
 {
@@ -28,6 +28,12 @@ kaena_status kop_eval_cast(kop_call *call)
     kop_tensor *out = &call->out[0];
     size_t n = kop_elements(x), from = kaena_dtype_size(x->dtype),
            to = kaena_dtype_size(out->dtype);
+    if (x->dtype == KAENA_STRING && out->dtype != KAENA_STRING)
+        return kop_cast_from_text(call);
+    if (out->dtype == KAENA_STRING && x->dtype != KAENA_STRING)
+        return kop_cast_to_text(call);
+    if (out->dtype == KAENA_STRING)
+        return kop_eval_identity(call);
     for (size_t at = 0; at < n; at += KOP_CHUNK) {
         size_t m = n - at < KOP_CHUNK ? n - at : KOP_CHUNK;
         kaena_cast((char *)out->data + at * to, out->dtype, (const char *)x->data + at * from,

@@ -2,93 +2,7 @@
 
 #include <math.h>
 
-/* --- BatchNormalization (inference) and InstanceNormalization: one scale and shift for a channel
- * --- */
-
-static kaena_status need_channels(const kop_call *call, uint32_t i, int64_t channels)
-{
-    const kop_tensor *t = kop_in(call, i);
-    KAENA_TRY(kop_need(call, i, KOP_T_FLOAT));
-    KAENA_TRY(kop_need_rank(call, i, 1));
-    if (!kop_known(t) || channels < 0 || t->shape.dim[0] == channels)
-        return KAENA_OK;
-    return KOP_BAD(call, "input %u has %" PRId64 " elements for %" PRId64 " channels", i,
-                   t->shape.dim[0], channels);
-}
-
-kaena_status kop_infer_channel_norm(kop_call *call)
-{
-    const kop_tensor *x = call->in[0];
-    KAENA_TRY(kop_need(call, 0, KOP_T_FLOAT));
-    if (!x->unranked && x->shape.rank < (call->op == KOP_BatchNormalization ? 1 : 3))
-        return KOP_BAD(call, "data of rank %d cannot be normalised by channels", x->shape.rank);
-    if (kop_attr_int(call, "training_mode", 0) != 0)
-        return KAENA_FAIL(call->err, UNIMPLEMENTED, "training_mode is not supported");
-    int64_t channels = x->unranked ? KAENA_DIM_UNKNOWN : x->shape.rank > 1 ? x->shape.dim[1] : 1;
-    for (uint32_t i = 1; i < call->n_in; i++)
-        KAENA_TRY(need_channels(call, i, channels));
-    return kop_infer_same(call);
-}
-
-/* y = x * factor + shift over |n| elements from |at| on. */
-static void scale_run(const kop_tensor *x, kop_tensor *y, size_t at, size_t n, double mean,
-                      double factor, double shift)
-{
-    for (size_t i = 0; i < n; i += KOP_CHUNK) {
-        double v[KOP_CHUNK];
-        size_t m = n - i < KOP_CHUNK ? n - i : KOP_CHUNK;
-        kop_load_f64(x, at + i, m, v);
-        for (size_t j = 0; j < m; j++)
-            v[j] = (v[j] - mean) * factor + shift;
-        kop_store_f64(y, at + i, m, v);
-    }
-}
-
-/* Mean and variance of |n| elements from |at| on, in two passes. */
-static void moments(const kop_tensor *x, size_t at, size_t n, double *mean, double *variance)
-{
-    double sum = 0, squares = 0, v[KOP_CHUNK];
-    for (int pass = 0; pass < 2; pass++)
-        for (size_t i = 0; i < n; i += KOP_CHUNK) {
-            size_t m = n - i < KOP_CHUNK ? n - i : KOP_CHUNK;
-            kop_load_f64(x, at + i, m, v);
-            for (size_t j = 0; j < m; j++) {
-                if (pass == 0)
-                    sum += v[j];
-                else
-                    squares += (v[j] - sum / (double)n) * (v[j] - sum / (double)n);
-            }
-        }
-    *mean = sum / (double)n;
-    *variance = squares / (double)n;
-}
-
-kaena_status kop_eval_channel_norm(kop_call *call)
-{
-    const kop_tensor *x = call->in[0], *scale = call->in[1], *bias = call->in[2];
-    size_t total = kop_elements(x);
-    if (total == 0)
-        return KAENA_OK;
-    bool has_channels = x->shape.rank > 1;
-    size_t channels = has_channels ? (size_t)x->shape.dim[1] : 1;
-    size_t size = has_channels ? (size_t)kop_span(&x->shape, 2, x->shape.rank) : total;
-    double epsilon = (double)kop_attr_float(call, "epsilon", 1e-5f);
-    for (size_t at = 0, c = 0; at < total; at += size, c = (c + 1) % channels) {
-        double mean, variance;
-        if (call->op == KOP_BatchNormalization) {
-            mean = kop_get_float(call->in[3], c);
-            variance = kop_get_float(call->in[4], c);
-        } else {
-            moments(x, at, size, &mean, &variance);
-        }
-        double factor = kop_get_float(scale, c) / sqrt(variance + epsilon);
-        scale_run(x, &call->out[0], at, size, mean, factor, kop_get_float(bias, c));
-        KAENA_TRY(kop_poll(call));
-    }
-    return KAENA_OK;
-}
-
-/* --- LayerNormalization: over the axes from |axis| on --- */
+/* --- LayerNormalization, RMSNormalization: over the axes from |axis| on --- */
 
 kaena_status kop_infer_layer_norm(kop_call *call)
 {
@@ -162,7 +76,11 @@ kaena_status kop_eval_layer_norm(kop_call *call)
     double epsilon = (double)kop_attr_float(call, "epsilon", 1e-5f);
     for (size_t r = 0; r < rows; r++) {
         double mean, variance;
-        moments(x, r * size, size, &mean, &variance);
+        kop_moments(x, r * size, size, &mean, &variance);
+        if (call->op == KOP_RMSNormalization) { /* about 0, not about the mean */
+            variance += mean * mean;
+            mean = 0;
+        }
         double factor = 1 / sqrt(variance + epsilon);
         kop_load_f64(x, r * size, size, row);
         for (size_t i = 0; i < size; i++)

@@ -18,37 +18,6 @@ kaena_status kop_eval_identity(kop_call *call)
     return KAENA_OK;
 }
 
-/* --- Dropout (inference: a copy, and a mask that keeps everything) --- */
-
-kaena_status kop_infer_dropout(kop_call *call)
-{
-    KAENA_TRY(kop_need(call, 0, KOP_T_FLOAT));
-    KAENA_TRY(kop_need(call, 2, KOP_T_BOOL));
-    const kop_tensor *training = kop_in(call, 2);
-    if (training && kop_known(training) && training->data && kop_in_scalar(call, 2, 0) != 0) {
-        double ratio = 0.5;
-        const kop_tensor *r = kop_in(call, 1);
-        if (r && kop_known(r) && r->data)
-            ratio = kop_in_scalar(call, 1, 0.5);
-        if (ratio != 0)
-            return KAENA_FAIL(call->err, UNIMPLEMENTED, "training_mode is not supported");
-    }
-    call->out[0] = *call->in[0];
-    call->out[0].data = NULL;
-    if (call->n_out > 1) {
-        call->out[1] = call->out[0];
-        call->out[1].dtype = KAENA_BOOL;
-    }
-    return KAENA_OK;
-}
-
-kaena_status kop_eval_dropout(kop_call *call)
-{
-    if (call->n_out > 1 && kop_elements(&call->out[1]) > 0)
-        memset(call->out[1].data, 1, kop_elements(&call->out[1]));
-    return kop_eval_identity(call);
-}
-
 /* --- Shape, Size --- */
 
 static int64_t clamp_axis(int64_t axis, int32_t rank)

@@ -73,12 +73,18 @@ kaena_shape kop_shape_1d(int64_t n);
  * when the input is absent or its data is not known; *status then is KAENA_OK. */
 bool kop_in_ints(const kop_call *call, uint32_t i, int64_t *out, uint32_t max, uint32_t *n,
                  kaena_status *status);
+/* The same of an input of one integer. */
+bool kop_in_int(const kop_call *call, uint32_t i, int64_t *out, kaena_status *status);
 /* The value of an input of one element; |otherwise| when it is absent. The data is known. */
 double kop_in_scalar(const kop_call *call, uint32_t i, double otherwise);
 
 /* The attribute |name| as an axis of |rank|. */
 kaena_status kop_attr_axis(const kop_call *call, const char *name, int64_t otherwise, int32_t rank,
                            int32_t *out) KAENA_CHECKED;
+/* The attribute |name| as an element type of |set|; |otherwise|, which may be KAENA_DTYPE_NONE,
+ * where it is absent. */
+kaena_status kop_attr_dtype(const kop_call *call, const char *name, kaena_dtype otherwise,
+                            uint32_t set, kaena_dtype *out) KAENA_CHECKED;
 bool kop_attr_is(const kop_call *call, const char *name, const char *otherwise, const char *value);
 
 /* Every size of a window is below this, so that products of two of them fit in an int64. */
@@ -99,6 +105,13 @@ void kop_load_i64(const kop_tensor *t, size_t start, size_t n, int64_t *out);
 void kop_store_i64(kop_tensor *t, size_t start, size_t n, const int64_t *v);
 /* The whole tensor as doubles in temporary storage; NULL: the error is set. */
 double *kop_doubles(kop_call *call, const kop_tensor *t);
+
+/* Cast where one of the types is string; shapes are inferred, the output is allocated. */
+kaena_status kop_cast_to_text(kop_call *call) KAENA_CHECKED;
+kaena_status kop_cast_from_text(kop_call *call) KAENA_CHECKED;
+
+/* Mean and variance of |n| elements from |at| on, in two passes. */
+void kop_moments(const kop_tensor *t, size_t at, size_t n, double *mean, double *variance);
 
 /* --- Broadcasting --- */
 

@@ -114,6 +114,20 @@ bool kop_in_ints(const kop_call *call, uint32_t i, int64_t *out, uint32_t max, u
     return true;
 }
 
+bool kop_in_int(const kop_call *call, uint32_t i, int64_t *out, kaena_status *status)
+{
+    uint32_t n;
+    int64_t v;
+    if (!kop_in_ints(call, i, &v, 1, &n, status))
+        return false;
+    if (n != 1) {
+        *status = KOP_BAD(call, "input %u must have one element", i);
+        return false;
+    }
+    *out = v;
+    return true;
+}
+
 double kop_in_scalar(const kop_call *call, uint32_t i, double otherwise)
 {
     const kop_tensor *t = kop_in(call, i);
@@ -126,6 +140,20 @@ kaena_status kop_attr_axis(const kop_call *call, const char *name, int64_t other
     int64_t axis = kop_attr_int(call, name, otherwise);
     if (!kop_axis(axis, rank, out))
         return KOP_BAD(call, "%s %" PRId64 " is not an axis of rank %d", name, axis, rank);
+    return KAENA_OK;
+}
+
+kaena_status kop_attr_dtype(const kop_call *call, const char *name, kaena_dtype otherwise,
+                            uint32_t set, kaena_dtype *out)
+{
+    int64_t v = kop_attr_int(call, name, (int64_t)otherwise);
+    if (v != (int64_t)KAENA_DTYPE_NONE || otherwise != KAENA_DTYPE_NONE) {
+        if (v < 0 || v > 31 || !(set & KOP_T(v)))
+            return KAENA_FAIL(call->err, UNIMPLEMENTED, "%s: %s %" PRId64 " (%s) is not supported",
+                              kop_row_of(call->op)->name, name, v,
+                              kaena_dtype_name((kaena_dtype)(v & 31)));
+    }
+    *out = (kaena_dtype)v;
     return KAENA_OK;
 }
 
@@ -216,6 +244,24 @@ double *kop_doubles(kop_call *call, const kop_tensor *t)
     if (out && n)
         kop_load_f64(t, 0, n, out);
     return out;
+}
+
+void kop_moments(const kop_tensor *t, size_t at, size_t n, double *mean, double *variance)
+{
+    double sum = 0, squares = 0, v[KOP_CHUNK];
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < n; i += KOP_CHUNK) {
+            size_t m = n - i < KOP_CHUNK ? n - i : KOP_CHUNK;
+            kop_load_f64(t, at + i, m, v);
+            for (size_t j = 0; j < m; j++) {
+                if (pass == 0)
+                    sum += v[j];
+                else
+                    squares += (v[j] - sum / (double)n) * (v[j] - sum / (double)n);
+            }
+        }
+    *mean = sum / (double)n;
+    *variance = squares / (double)n;
 }
 
 /* --- Broadcasting --- */

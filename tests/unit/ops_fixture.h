@@ -5,7 +5,8 @@
  *
  * A tensor without values has type and shape only ("f32[2,?]", "f32*" without rank): then the call
  * is inferred, not evaluated.
- * "-" is an absent input. Attributes: i=1 f=0.5 s='text' list=[1,2] t={f32[1] 5} names=('a','b').
+ * "-" is an absent input. Strings stand in quotes: "string[2] 'a' 'b c'".
+ * Attributes: i=1 f=0.5 s='text' list=[1,2] floats=[0.5,2.0] t={f32[1] 5} names=('a','b').
  */
 #ifndef OPS_FIXTURE_H
 #define OPS_FIXTURE_H
@@ -34,6 +35,14 @@ static inline const char *ops_skip(const char *s)
     while (*s == ' ')
         s++;
     return s;
+}
+
+static inline const char *ops_parse_string(ops_call *c, const char *s, kaena_string *out)
+{
+    size_t n = strcspn(s + 1, "'");
+    cr_assert(*s == '\'' && s[n + 1] == '\'', "no string at '%s'", s);
+    *out = (kaena_string){kaena_arena_memdup(&c->arena, s + 1, n), n};
+    return s + n + 2;
 }
 
 /* A tensor up to ';', '}' or the end. */
@@ -67,7 +76,9 @@ static inline const char *ops_parse_tensor(ops_call *c, const char *s, kop_tenso
     for (; *s && *s != ';' && *s != '}'; s = ops_skip(s), values++) {
         char *end;
         cr_assert(values < (size_t)elements, "too many values at '%s'", s);
-        if (kaena_dtype_is_float(t->dtype))
+        if (t->dtype == KAENA_STRING)
+            end = (char *)(uintptr_t)ops_parse_string(c, s, (kaena_string *)t->data + values);
+        else if (kaena_dtype_is_float(t->dtype))
             kop_set_float(t, values, strtod(s, &end));
         else
             kop_set_int(t, values,
@@ -125,6 +136,17 @@ static inline const char *ops_parse_value(ops_call *c, const char *s, kop_attr *
         return s + 1;
     }
     char *end;
+    if (*s == '[' && memchr(s, '.', strcspn(s, "]"))) {
+        float *v = kaena_arena_array(&c->arena, OPS_MAX, sizeof *v);
+        a->type = KOP_ATTR_FLOATS;
+        a->u.floats = v;
+        a->n = 0;
+        for (s++; *s != ']'; s = end + (*end == ',')) {
+            v[a->n++] = strtof(s, &end);
+            cr_assert(end != s, "what is '%s'?", s);
+        }
+        return s + 1;
+    }
     if (*s == '[') {
         int64_t *v = kaena_arena_array(&c->arena, OPS_MAX, sizeof *v);
         a->type = KOP_ATTR_INTS;
@@ -179,6 +201,13 @@ static inline void ops_compare(kop_op op, uint32_t i, const kop_tensor *want, co
               kaena_shape_print(&t->shape, a, sizeof a),
               kaena_shape_print(&want->shape, b, sizeof b));
     for (size_t j = 0; t->data && want->data && j < kop_elements(t); j++) {
+        if (t->dtype == KAENA_STRING) {
+            kaena_string v = ((kaena_string *)t->data)[j], w = ((kaena_string *)want->data)[j];
+            cr_assert(v.size == w.size && memcmp(v.data, w.data, w.size) == 0,
+                      "%s: output %u[%zu] is '%.*s', not '%.*s'", name, i, j, (int)v.size, v.data,
+                      (int)w.size, w.data);
+            continue;
+        }
         double w = kop_get_float(want, j), v = kop_get_float(t, j);
         bool same = isnan(w) ? isnan(v) : w == v || fabs(v - w) <= 2e-6 * fmax(1, fabs(w));
         cr_assert(same, "%s: output %u[%zu] is %.9g, not %.9g", name, i, j, v, w);

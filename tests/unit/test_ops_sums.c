@@ -215,9 +215,17 @@ KTEST(ops_norm, channels)
               "f32[1,1,2] 3 7");
     ops_refuse(KOP_BatchNormalization, "", "f32[1,2,2] ; f32[3] ; f32[2] ; f32[2] ; f32[2]", 1, BAD,
                "input 1 has 3");
-    ops_refuse(KOP_BatchNormalization, "training_mode=1",
-               "f32[1,2,2] ; f32[2] ; f32[2] ; f32[2] ; f32[2]", 1, KAENA_UNIMPLEMENTED,
-               "training_mode");
+    ops_check(KOP_BatchNormalization, "training_mode=1 momentum=0.5 epsilon=0.0",
+              "f32[2,1,2] 1 3 5 7 ; f32[1] 1 ; f32[1] 0 ; f32[1] 0 ; f32[1] 1",
+              "f32[2,1,2] -1.3416408 -0.4472136 0.4472136 1.3416408 ; f32[1] 2 ; f32[1] 3");
+    ops_refuse(KOP_BatchNormalization, "", "f32[1,2,2] ; f32[2] ; f32[2] ; f32[2] ; f32[2]", 3, BAD,
+               "without training_mode");
+    ops_check(KOP_GroupNormalization, "num_groups=1 epsilon=0.0",
+              "f32[1,2,2] 1 3 5 7 ; f32[2] 1 2 ; f32[2] 0 1",
+              "f32[1,2,2] -1.3416408 -0.4472136 1.8944272 3.6832816");
+    ops_refuse(KOP_GroupNormalization, "num_groups=2", "f32[1,3,2] ; f32[3] ; f32[3]", 1, BAD,
+               "groups");
+    ops_check(KOP_RMSNormalization, "epsilon=0.0", "f32[1,2] 1 7 ; f32[2] 1 2", "f32[1,2] 0.2 2.8");
 }
 
 KTEST(ops_norm, others)
