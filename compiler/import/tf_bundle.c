@@ -13,7 +13,7 @@
 #include "sstable.h"
 #include "tensorflow/tensor_bundle.pb-c.h"
 #include "tf_slice.h"
-#include "tf_type.h"
+#include "tf_graph.h"
 
 #define BUNDLE_VERSION 1 /* of the format; a file may ask for a newer reader */
 
@@ -281,6 +281,19 @@ static kaena_status read_plain(kcc_tf_bundle *b, const Tensorflow__BundleEntryPr
     return KAENA_OK;
 }
 
+static kaena_status known_shape(const Tensorflow__TensorShapeProto *pb, kaena_shape *out,
+                                kaena_err *err)
+{
+    kaena_shape s = {0};
+    bool unranked = false;
+    if (pb)
+        KAENA_TRY(tf_shape(pb, &s, &unranked, err));
+    if (unranked || !kaena_shape_known(&s))
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "a dimension of its shape is not known");
+    *out = s;
+    return KAENA_OK;
+}
+
 /* The entry's message with type and shape, unpacked once. */
 static kaena_status find_entry(kcc_tf_bundle *b, const char *key, size_t size, entry **out,
                                kaena_err *err)
@@ -295,8 +308,8 @@ static kaena_status find_entry(kcc_tf_bundle *b, const char *key, size_t size, e
                                 row->value_size, &m, err));
         kop_tensor t = {0};
         Tensorflow__BundleEntryProto *pb = (Tensorflow__BundleEntryProto *)m;
-        KAENA_TRY(tf_file_dtype(pb->dtype, &t.dtype, err));
-        KAENA_TRY(tf_file_shape(pb->shape, &t.shape, err));
+        KAENA_TRY(tf_dtype((int)pb->dtype, &t.dtype, err));
+        KAENA_TRY(known_shape(pb->shape, &t.shape, err));
         e->pb = pb;
         e->t = t;
     }

@@ -92,20 +92,26 @@ bool tf_node_set_attr(tf_graph *g, tf_node *n, const char *name, const Tensorflo
     return true;
 }
 
+void tf_node_reset(tf_node *n, const char *op)
+{
+    n->op = op;
+    n->n_in = 0;
+    n->n_control = 0;
+    n->n_attr = 0;
+    n->tensor = NULL;
+    n->region = NULL;
+    n->n_region = 0;
+}
+
 void tf_node_make_const(tf_node *n, const kop_tensor *t)
 {
-    n->op = "Const";
-    n->n_in = 0;
-    n->n_attr = 0;
+    tf_node_reset(n, "Const");
     n->tensor = t;
 }
 
 bool tf_node_make_identity(tf_graph *g, tf_node *n, tf_edge e)
 {
-    n->op = "Identity";
-    n->n_in = 0;
-    n->n_attr = 0;
-    n->tensor = NULL;
+    tf_node_reset(n, "Identity");
     return tf_node_add_input(g, n, e);
 }
 

@@ -35,6 +35,14 @@ typedef struct tf_attr {
     const Tensorflow__AttrValue *value;
 } tf_attr;
 
+/* A part of the graph that a node runs: a branch of an If or Case, the condition or the body of a
+ * While. Its nodes are the graph's; what cuts them off is |in|. */
+typedef struct tf_region {
+    tf_edge *in;  /* what stands inside for each input that the region gets; node NULL: nothing */
+    tf_edge *out; /* its results */
+    uint32_t n_in, n_out;
+} tf_region;
+
 struct tf_node {
     uint32_t id;      /* index into tf_graph.nodes */
     const char *name; /* unique in the graph */
@@ -47,6 +55,8 @@ struct tf_node {
     uint32_t n_attr, cap_attr;
     const kop_tensor *tensor; /* of a Const that tf_node_make_const made; else NULL: attribute
                                  "value" */
+    tf_region *region;        /* of If: true and false; Case: one each; While: condition and body */
+    uint32_t n_region;
 };
 
 typedef struct tf_graph {
@@ -87,6 +97,8 @@ bool tf_node_set_attr(tf_graph *g, tf_node *n, const char *name,
                       const Tensorflow__AttrValue *value);
 /* Makes |n| a Const without inputs; |t| is borrowed. */
 void tf_node_make_const(tf_node *n, const kop_tensor *t);
+/* Drops inputs, control inputs, attributes and regions of |n|, which becomes |op|. */
+void tf_node_reset(tf_node *n, const char *op);
 /* Makes |n| an Identity of |e|. */
 bool tf_node_make_identity(tf_graph *g, tf_node *n, tf_edge e);
 

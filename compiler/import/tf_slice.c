@@ -112,16 +112,28 @@ kaena_status tf_boxes_cover(const tf_box *boxes, size_t n, const kaena_shape *wh
     return KAENA_OK;
 }
 
-void tf_box_copy(const tf_box *box, const void *from, void *to, const kaena_shape *whole,
-                 size_t element)
+typedef void copy_row(char *whole, char *part, size_t bytes);
+
+static void copy_in(char *whole, char *part, size_t bytes)
+{
+    memcpy(whole, part, bytes);
+}
+
+static void copy_out(char *whole, char *part, size_t bytes)
+{
+    memcpy(part, whole, bytes);
+}
+
+/* Calls |copy| for every row of the box: |all| is the whole's data, |part| the box's. */
+static void each_row(const tf_box *box, char *all, char *part, const kaena_shape *whole,
+                     size_t element, copy_row *copy)
 {
     int64_t strides[KAENA_MAX_RANK], at[KAENA_MAX_RANK] = {0}, n;
     int32_t rank = whole->rank;
-    const char *source = from;
     if (!kaena_shape_elements(&box->size, &n) || n == 0)
         return;
     if (rank == 0) {
-        memcpy(to, from, element);
+        copy(all, part, element);
         return;
     }
     kaena_shape_strides(whole, strides);
@@ -130,12 +142,69 @@ void tf_box_copy(const tf_box *box, const void *from, void *to, const kaena_shap
         int64_t offset = 0;
         for (int32_t d = 0; d < rank; d++)
             offset += (box->start[d] + at[d]) * strides[d];
-        memcpy((char *)to + (size_t)offset * element, source, row);
-        source += row;
+        copy(all + (size_t)offset * element, part, row);
+        part += row;
         int32_t d = rank - 2;
         for (; d >= 0 && ++at[d] == box->size.dim[d]; d--)
             at[d] = 0;
         if (d < 0)
             return;
     }
+}
+
+void tf_box_copy(const tf_box *box, const void *from, void *to, const kaena_shape *whole,
+                 size_t element)
+{
+    each_row(box, to, (char *)(uintptr_t)from, whole, element, copy_in);
+}
+
+void tf_box_extract(const tf_box *box, const void *from, void *to, const kaena_shape *whole,
+                    size_t element)
+{
+    each_row(box, (char *)(uintptr_t)from, to, whole, element, copy_out);
+}
+
+/* Takes digits up to a byte that is none. */
+static bool take_number(const char **at, const char *end, int64_t *out)
+{
+    const char *s = *at;
+    int64_t v = 0;
+    for (; s < end && *s >= '0' && *s <= '9' && v < INT64_MAX / 10 - 10; s++)
+        v = v * 10 + (*s - '0');
+    bool some = s > *at;
+    *at = s;
+    *out = v;
+    return some;
+}
+
+static bool take(const char **at, const char *end, char c)
+{
+    if (*at == end || **at != c)
+        return false;
+    (*at)++;
+    return true;
+}
+
+kaena_status tf_slice_parse(const char *text, size_t size, const kaena_shape *whole, tf_box *out,
+                            kaena_err *err)
+{
+    const char *at = text, *end = text + size;
+    tf_box box = {.size = *whole};
+    bool good = true;
+    for (int32_t d = 0; good && size && d < whole->rank; d++) {
+        int64_t dim;
+        good = take_number(&at, end, &dim) && dim == whole->dim[d] && take(&at, end, ' ');
+    }
+    for (int32_t d = 0; good && size && d < whole->rank; d++) {
+        if (!take(&at, end, '-'))
+            good = take_number(&at, end, &box.start[d]) && take(&at, end, ',') &&
+                   take_number(&at, end, &box.size.dim[d]) && box.start[d] <= whole->dim[d] &&
+                   box.size.dim[d] <= whole->dim[d] - box.start[d];
+        good = good && (d + 1 == whole->rank || take(&at, end, ':'));
+    }
+    if (!good || at != end)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "'%.*s' is not a slice of it",
+                          size < 64 ? (int)size : 64, text);
+    *out = box;
+    return KAENA_OK;
 }

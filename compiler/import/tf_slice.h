@@ -30,4 +30,13 @@ kaena_status tf_boxes_cover(const tf_box *boxes, size_t n, const kaena_shape *wh
 void tf_box_copy(const tf_box *box, const void *from, void *to, const kaena_shape *whole,
                  size_t element);
 
+/* The other way: copies the box's elements out of the whole |from|, row-major. */
+void tf_box_extract(const tf_box *box, const void *from, void *to, const kaena_shape *whole,
+                    size_t element);
+
+/* Reads a slice as restoring operators write it: "10 20 0,5:-" is the first five rows of [10,20];
+ * "" is everything. INVALID_ARGUMENT: malformed, or not a slice of |whole|. */
+kaena_status tf_slice_parse(const char *text, size_t size, const kaena_shape *whole, tf_box *out,
+                            kaena_err *err) KAENA_CHECKED;
+
 #endif

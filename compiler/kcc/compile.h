@@ -12,6 +12,7 @@
 #include "options.h"
 #include "passes.h"
 #include "schedule.h"
+#include "tf_saved_model.h"
 
 #define KCC_VERSION_TEXT "kcc " KAENA_VERSION
 
@@ -20,6 +21,7 @@ struct kcc_compilation {
     const kcc_framework *framework;         /* of |model|; not needed where |graph| is given */
     const char *model, *output, *io_config; /* io_config may be NULL */
     const char *params;                     /* MXNET's parameters; NULL: the model's latest */
+    kcc_tf_choice choice;                   /* what of a SavedModel */
     kcc_options opt;
     bool verify;            /* run the result beside the reference */
     const char *dump_after; /* a stage's name, or NULL */
@@ -30,6 +32,7 @@ struct kcc_compilation {
     /* What comes of it; the arena's. */
     kaena_arena *arena;
     kcc_import_info info;
+    kcc_tf_chosen chosen; /* of a SavedModel; else zero */
     kcc_io_config io;
     kgr_graph *graph; /* set beforehand, with |info|: taken instead of importing |model| */
     kcc_partition plan;

@@ -1,8 +1,10 @@
 #include "framework.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "compile.h"
+#include "file.h"
 #include "mx_import.h"
 #include "onnx_import.h"
 #include "tf_import.h"
@@ -32,14 +34,33 @@ static bool onnx_operator(uint32_t i, const char **name, kop_op *canonical)
     return true;
 }
 
+/* A SavedModel is a directory, or the file in it that has the graph. */
+static const char *saved_model_dir(const kcc_compilation *c)
+{
+    struct stat st;
+    const char *path = kaena_path_of_uri(c->model), *slash = strrchr(path, '/');
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return path;
+    const char *file = slash ? slash + 1 : path;
+    if (strcmp(file, "saved_model.pb") != 0 && strcmp(file, "saved_model.pbtxt") != 0)
+        return NULL;
+    return slash ? kaena_arena_printf(c->arena, "%.*s", (int)(slash - path + 1), path) : ".";
+}
+
 static kaena_status import_tensorflow(kcc_compilation *c, kaena_err *err)
 {
+    const char *dir = saved_model_dir(c);
+    if (dir)
+        return kcc_import_saved_model(c->arena, dir, &c->choice, io_of(c), &c->graph, &c->info,
+                                      &c->chosen, err);
     return kcc_import_tf_graph(c->arena, c->model, io_of(c), &c->graph, &c->info, err);
 }
 
 static kaena_status census_tensorflow(const kcc_compilation *c, kcc_census *out, kaena_err *err)
 {
-    return kcc_tf_census(c->model, out, err);
+    const char *dir = saved_model_dir(c);
+    return dir ? kcc_saved_model_census(dir, &c->choice, out, err)
+               : kcc_tf_census(c->model, out, err);
 }
 
 static bool tensorflow_operator(uint32_t i, const char **name, kop_op *canonical)

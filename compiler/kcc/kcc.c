@@ -53,6 +53,8 @@ enum option_id {
     OPT_FRAMEWORK = 256,
     OPT_MODEL,
     OPT_PARAMS,
+    OPT_TAGS,
+    OPT_SIGNATURE,
     OPT_IO_CONFIG,
     OPT_NUM_TPBS,
     OPT_OUTPUT,
@@ -69,6 +71,8 @@ static const struct option options[] = {
     {"framework", required_argument, NULL, OPT_FRAMEWORK},
     {"model", required_argument, NULL, OPT_MODEL},
     {"params", required_argument, NULL, OPT_PARAMS},
+    {"tags", required_argument, NULL, OPT_TAGS},
+    {"signature", required_argument, NULL, OPT_SIGNATURE},
     {"io-config", required_argument, NULL, OPT_IO_CONFIG},
     {"num-tpbs", required_argument, NULL, OPT_NUM_TPBS},
     {"output", required_argument, NULL, OPT_OUTPUT},
@@ -134,6 +138,12 @@ static int parse(int argc, char **argv, kcc_compilation *c)
             break;
         case OPT_PARAMS:
             c->params = optarg;
+            break;
+        case OPT_TAGS:
+            c->choice.tags = optarg;
+            break;
+        case OPT_SIGNATURE:
+            c->choice.signature = optarg;
             break;
         case OPT_IO_CONFIG:
             c->io_config = optarg;
@@ -208,6 +218,10 @@ static void print(kaena_strbuf *text)
 /* "dir/resnet50.onnx" -> "dir/resnet50.neff" */
 static const char *default_output(kaena_arena *arena, const char *model)
 {
+    size_t size = strlen(model);
+    while (size > 1 && model[size - 1] == '/')
+        size--;
+    model = kaena_arena_printf(arena, "%.*s", (int)size, model);
     const char *slash = strrchr(model, '/'), *dot = strrchr(model, '.');
     int stem = dot && (!slash || dot > slash) ? (int)(dot - model) : (int)strlen(model);
     return kaena_arena_printf(arena, "%.*s.neff", stem, model);
@@ -282,13 +296,14 @@ static int run_list(int argc, char **argv)
 static const command commands[] = {
     {"compile", run_compile,
      "compile --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]\n"
-     "        [--num-tpbs 1..64] [--output F.neff]\n"
+     "        [--tags T,U] [--signature S] [--num-tpbs 1..64] [--output F.neff]\n"
      "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
      "[--verify] "
      "[--debug]\n"
      "        [--host-ops A,B] [--device-ops A,B] [-d STAGE]"},
     {"check", run_check,
-     "check --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]"},
+     "check --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]\n"
+     "        [--tags T,U] [--signature S]"},
     {"list-operators", run_list, "list-operators --framework MXNET|ONNX|TENSORFLOW"},
 };
 
