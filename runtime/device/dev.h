@@ -66,21 +66,25 @@ const dev_place *dev_model_places(const dev_model *model, uint32_t *n);
 /* One inference. Buffers are the caller's until |done| has been called. */
 typedef struct dev_request dev_request;
 struct dev_request {
-    /* In the order of the NEFF's inputs: row-major, type and size as neff_input says. */
+    /* In the order of the NEFF's inputs: row-major, type and size as neff_input says. Of a model
+     * whose inputs all have a declared size this is enough. */
     const void *const *in;
-    /* In the order of its outputs; the caller's buffers of the declared size, written by the time
-     * |done| is called with OK. NULL: not wanted. */
+    /* Instead of |in|: inputs with their shapes, checked by dev_model_check. */
+    const kop_tensor *in_tensor;
+    /* In the order of its outputs; the caller's buffers of the declared size (dynamic batch: of as
+     * many items as the request has), written by the time |done| is called with OK. NULL: not
+     * wanted. */
     void *const *out;
     /* NULL, or [outputs]: filled before |done| with type, shape and data of every output; for those
-     * without a declared size (dynamic, strings) the only way to get them: then data is the
-     * device's and valid until |done| returns. */
+     * without a declared size (dynamic, strings, sequences) the only way to get them: then data is
+     * the device's and valid until |done| returns. */
     kop_tensor *out_tensor;
-    /* May be NULL; host steps give up soon after it becomes true: CANCELLED. */
+    /* May be NULL; host steps and loops give up soon after it becomes true: CANCELLED. */
     const atomic_bool *stop;
     /* Called once, from a worker (or from dev_run itself), after which the request is the caller's
      * again. OK; DATA_LOSS: weights or shared memory were damaged; OUT_OF_RANGE: an index in the
-     * input was out of range; RESOURCE_EXHAUSTED: a host step ran into its memory quota; CANCELLED.
-     */
+     * input was out of range; RESOURCE_EXHAUSTED: host steps or values of unknown size ran into the
+     * memory quota; CANCELLED. */
     void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
     void *user;
     /* For dev_run: the model is so small that waking a worker would cost more than its help is
@@ -88,6 +92,12 @@ struct dev_request {
     bool alone;
     uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device */
 };
+
+/* Whether the model takes these inputs: types, shapes, and a case compiled for them. |out_items| is
+ * the number of items of a dynamic batch, else 0. INVALID_ARGUMENT (BAD_TENSOR): names the tensor,
+ * what is wanted and what came; where no case fits it lists the compiled shapes. Thread: any. */
+kaena_status dev_model_check(const dev_model *model, const kop_tensor *in, uint64_t *out_items,
+                             kaena_err *err) KAENA_CHECKED;
 
 /* Starts the request now if a context is free: true; false when all contexts are busy (then nothing
  * happened: the caller's queue keeps it and offers it again from |done| of another). Thread: any.

@@ -2,8 +2,8 @@
  *
  * A context is one inference:
  *
- *   FREE --take--> READY --worker or caller--> HOST  (a host step runs on that thread)
- *                    |                          |
+ *   FREE --take--> READY --worker or caller--> HOST  (host steps run on that thread,
+ *                    |                          |   and so do branches and turns of loops)
  *                    +------> ON_DEVICE <-------+  (in system.active: any thread helps)
  *                                 |
  *                                 +--> HOST, ON_DEVICE ... after the last step: done(), FREE
@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "dev.h"
+#include "flow.h"
 #include "graph.h"
 #include "placement.h"
 #include "tpb.h"
@@ -53,26 +54,49 @@ typedef struct dev_waiter {
     _Atomic uint32_t done;
 } dev_waiter;
 
+/* A loop of the plan while it runs. */
+typedef struct dev_loop {
+    int64_t turn, limit; /* turns finished; most of them */
+    kop_tensor **part;   /* [scans]: what the turns left, where the result's size is not declared */
+    size_t cap;          /* of each part[i] */
+    kop_tensor *carried; /* [carried]: copies of unknown size, before they change hands */
+} dev_loop;
+
+/* A request whose items are not as many as the plan was compiled for: it runs the plan in passes.
+ */
+typedef struct dev_batch {
+    bool on;                   /* inputs are slices, outputs are joined */
+    int64_t items, done, size; /* in all; in earlier passes; of the plan (case) of this pass */
+    uint32_t select;           /* the case of this pass */
+    kaena_arena arena;         /* padded inputs, joined outputs */
+    kop_tensor *joined;        /* [outputs] */
+} dev_batch;
+
 struct dev_context {
     dev_model *model;
     dev_context *next; /* in |free| or |ready| */
     dev_request *request;
     dev_waiter *waiter; /* NULL: nobody */
-    uint32_t step;      /* of the plan */
+    uint32_t pc;        /* operation of model->flow */
     uint32_t helpers;   /* threads inside tpb_run_help or dev_run */
     uint64_t round;     /* of device steps: tells a new one from an old */
     bool on_device, is_free;
     bool alone; /* runs in dev_run without workers, for now */
     /* Of the thread that has the context, without the lock: */
     uint8_t *scratch;
-    uint8_t *values;   /* static values that are neither inputs nor outputs */
-    kop_tensor *value; /* [values of the NEFF] */
-    uint8_t **io;      /* of all device steps, one after another */
-    tpb_bind *bind;    /* likewise, [device steps][TPBs] */
-    tpb_turn *turn;    /* [TPBs] */
-    tpb_run **run;     /* [steps], NULL for host steps */
-    kaena_arena arena; /* what host steps make */
-    bool keeps_arena;  /* a value lives in it */
+    uint8_t *values;    /* static values that are neither inputs nor outputs */
+    kop_tensor *value;  /* [values of the NEFF] */
+    uint8_t **io;       /* of all device steps, one after another */
+    tpb_bind *bind;     /* likewise, [device steps][TPBs] */
+    tpb_turn *turn;     /* [TPBs] */
+    tpb_run **run;      /* [device steps] */
+    tpb_run *running;   /* the one that is on the TPBs */
+    kaena_arena *arena; /* [flow.n_arenas]: what host steps make, what loops hand on */
+    size_t arena_bytes; /* of all of them; at most the NEFF's quota */
+    dev_loop *loop;     /* [flow.n_loops] */
+    dev_batch batch;
+    kaena_status refused; /* what began the request has failed: |refusal| says how */
+    kaena_err refusal;
     _Atomic uint32_t bad_index;
 };
 
@@ -86,11 +110,10 @@ struct dev_model {
     uint32_t n_tpbs, n_contexts;
     uint8_t *sb[KISA_MAX_TPBS], *psum[KISA_MAX_TPBS];
     size_t sb_bytes;
-    tpb_code *const **code;  /* [steps][TPBs], NULL for host steps */
-    const int64_t *value_at; /* [values]: offset in a context's |values|, -1: elsewhere */
-    uint64_t values_bytes;
+    flow flow;
+    tpb_code *const **code; /* [device steps][TPBs] */
+    size_t quota;           /* bytes that host steps and values of unknown size may take */
     uint64_t dram_bytes;
-    bool device_only;
     dev_context *context; /* [n_contexts] */
     dev_context *free;
     pthread_cond_t quiet; /* a helper has left */
@@ -121,8 +144,30 @@ uint64_t dev_now_ns(void);
 void dev_advance(dev_context *c);
 /* The running device step is done: the same. */
 void dev_step_done(dev_context *c);
-/* Starts the request on a context taken from |free|: on this thread as far as a device step. */
-void dev_start(dev_context *c, dev_request *request, dev_waiter *waiter);
+/* Arena |i| of the context, emptied unless |keep|, with what is left of the quota. */
+kaena_arena *dev_arena_open(dev_context *c, uint32_t i, bool keep);
+/* Nothing is added to it from here on. */
+void dev_arena_close(dev_context *c, uint32_t i);
+
+/* --- control.c: operations that run on the thread that walks the plan
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* Does FLOW_IF, JUMP, HAND, LOOP, TURN or SELECT and sets c->pc. CANCELLED; RESOURCE_EXHAUSTED: the
+ * quota; DATA_LOSS: a dynamic value is not what the plan needs. */
+kaena_status dev_control(dev_context *c, const flow_op *op, kaena_err *err) KAENA_CHECKED;
+
+/* --- batch.c: the inputs of a request
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* Sets the values of the model's inputs for the first or the next pass. */
+kaena_status dev_pass_begin(dev_context *c, kaena_err *err) KAENA_CHECKED;
+/* The plan has run: its outputs go to the caller's buffers or, where there are several passes,
+ * behind those of earlier ones. |again|: there is another. */
+kaena_status dev_pass_end(dev_context *c, bool *again, kaena_err *err) KAENA_CHECKED;
+/* The buffer that the caller gave for output |i| and steps may write themselves; or NULL. */
+void *dev_out_buffer(const dev_context *c, uint32_t i);
 
 /* --- memory.c
  * ----------------------------------------------------------------------------------------------------------------

@@ -6,46 +6,16 @@
 #include "checked.h"
 #include "dev_internal.h"
 
-#define VALUE_ALIGN 64
-
-static bool is_device(const Kaena__V1__NeffStep *s)
-{
-    return s->kind_case == KAENA__V1__NEFF_STEP__KIND_DEVICE;
-}
-
 /* --- What it takes
  * ---------------------------------------------------------------------------------------------------------
  */
-
-/* Sets value_at and values_bytes: a buffer for each value of known size that no client brings. */
-static bool lay_out_values(dev_model *m)
-{
-    const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
-    int64_t *at = KAENA_NEW_N(&m->arena, int64_t, meta->n_values);
-    if (!at)
-        return false;
-    for (uint32_t v = 0; v < meta->n_values; v++) {
-        neff_tensor t = neff_value(m->neff, v);
-        bool is_input = false;
-        for (size_t i = 0; i < meta->n_inputs; i++)
-            is_input = is_input || meta->inputs[i] == v;
-        at[v] = -1;
-        if (is_input || t.dynamic || t.dtype == KAENA_STRING)
-            continue;
-        at[v] = (int64_t)m->values_bytes;
-        /* At most 2^16 values of 2^36 bytes. */
-        m->values_bytes += kaena_align_up(t.bytes, VALUE_ALIGN);
-    }
-    m->value_at = at;
-    return true;
-}
 
 static void sum_up(const dev_model *m, place_need *need)
 {
     const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
     uint32_t n_chips = (m->n_tpbs + DEV_TPBS_PER_CHIP - 1) / DEV_TPBS_PER_CHIP;
     *need = (place_need){.name = m->name, .n_tpbs = m->n_tpbs};
-    uint64_t context = meta->scratch_bytes + m->values_bytes;
+    uint64_t context = meta->scratch_bytes + m->flow.values_bytes;
     for (uint32_t i = 0; i < neff_n_inputs(m->neff); i++)
         context += neff_input(m->neff, i).bytes;
     uint64_t contexts = context * m->n_contexts;
@@ -134,21 +104,15 @@ static void give_back(dev_model *m)
 
 static kaena_status predecode(dev_model *m, kaena_err *err)
 {
-    const Kaena__V1__NeffPlan *plan = neff_meta(m->neff)->plan;
-    tpb_code *const **code = KAENA_NEW_N(&m->arena, tpb_code *const *, plan->n_steps);
+    tpb_code *const **code = KAENA_NEW_N(&m->arena, tpb_code *const *, m->flow.n_device);
     m->code = code;
-    m->device_only = true;
-    for (size_t s = 0; s < plan->n_steps && code; s++) {
-        if (!is_device(plan->steps[s])) {
-            m->device_only = false;
-            continue;
-        }
+    for (uint32_t s = 0; s < m->flow.n_device && code; s++) {
         tpb_code **of_step = KAENA_NEW_N(&m->arena, tpb_code *, m->n_tpbs);
         kisa_program *slice = KAENA_NEW_N(&m->arena, kisa_program, m->n_tpbs);
         if (!of_step || !slice)
             return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
         for (uint32_t t = 0; t < m->n_tpbs; t++) {
-            slice[t] = neff_program_at(m->neff, t, plan->steps[s]->device->entries[t]);
+            slice[t] = neff_program_at(m->neff, t, m->flow.device[s]->entries[t]);
             KAENA_TRY(tpb_predecode(&m->arena, &slice[t], true, &of_step[t], err));
         }
         code[s] = of_step;
@@ -159,10 +123,7 @@ static kaena_status predecode(dev_model *m, kaena_err *err)
 /* Every MATMUL of the TPB went into a fused operation: its PSUM is never touched. */
 static bool leaves_psum_alone(const dev_model *m, uint32_t tpb)
 {
-    const Kaena__V1__NeffPlan *plan = neff_meta(m->neff)->plan;
-    for (size_t s = 0; s < plan->n_steps; s++) {
-        if (!m->code[s])
-            continue;
+    for (uint32_t s = 0; s < m->flow.n_device; s++) {
         tpb_code_stats stats = tpb_code_stats_of(m->code[s][tpb]);
         if (stats.matmuls_fused != stats.matmuls)
             return false;
@@ -188,14 +149,11 @@ static kaena_status allocate_tpbs(dev_model *m, kaena_err *err)
 
 static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
 {
-    const Kaena__V1__NeffPlan *plan = neff_meta(m->neff)->plan;
     uint64_t weights_bytes;
     const uint8_t *weights = neff_weights(m->neff, &weights_bytes);
     uint8_t **io = c->io;
-    for (size_t s = 0; s < plan->n_steps; s++) {
-        if (!m->code[s])
-            continue;
-        tpb_bind *bind = c->bind + s * m->n_tpbs;
+    for (uint32_t s = 0; s < m->flow.n_device; s++) {
+        tpb_bind *bind = c->bind + (size_t)s * m->n_tpbs;
         for (uint32_t t = 0; t < m->n_tpbs; t++)
             bind[t] = (tpb_bind){.sb = m->sb[t],
                                  .psum = m->psum[t],
@@ -204,7 +162,7 @@ static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
                                  .io = io,
                                  .ker = m->sys->ker,
                                  .error = &c->bad_index};
-        io += plan->steps[s]->device->n_io;
+        io += m->flow.device[s]->n_io;
         KAENA_TRY(
             tpb_run_create((const tpb_code *const *)m->code[s], bind, m->n_tpbs, &c->run[s], err));
         tpb_run_on_work(c->run[s], dev_wake, m->sys);
@@ -212,22 +170,47 @@ static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
     return KAENA_OK;
 }
 
+/* What control steps keep between operations. */
+static bool make_loops(dev_model *m, dev_context *c)
+{
+    c->arena = KAENA_NEW_N(&m->arena, kaena_arena, m->flow.n_arenas);
+    c->loop = KAENA_NEW_N(&m->arena, dev_loop, m->flow.n_loops);
+    c->batch.joined = KAENA_NEW_N(&m->arena, kop_tensor, neff_n_outputs(m->neff));
+    if (!c->arena || !c->loop || !c->batch.joined)
+        return false;
+    for (uint32_t i = 0; i < m->flow.n; i++) {
+        const flow_op *op = &m->flow.op[i];
+        if (op->kind != FLOW_LOOP)
+            continue;
+        dev_loop *l = &c->loop[op->index];
+        l->part = KAENA_NEW_N(&m->arena, kop_tensor *, op->step.loop->n_scans);
+        l->carried = KAENA_NEW_N(&m->arena, kop_tensor, op->step.loop->n_carried);
+        if (!l->part || !l->carried)
+            return false;
+    }
+    for (uint32_t i = 0; i < m->flow.n_arenas; i++)
+        kaena_arena_init(&c->arena[i], m->quota);
+    return true;
+}
+
 static kaena_status make_context(dev_model *m, dev_context *c, kaena_err *err)
 {
     const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
-    size_t n_io = 0, n_steps = meta->plan->n_steps;
-    for (size_t s = 0; s < n_steps; s++)
-        n_io += m->code[s] ? meta->plan->steps[s]->device->n_io : 0;
+    size_t n_io = 0;
+    for (uint32_t s = 0; s < m->flow.n_device; s++)
+        n_io += m->flow.device[s]->n_io;
     c->model = m;
-    kaena_arena_init(&c->arena, meta->host_quota_bytes ? meta->host_quota_bytes : 1);
+    /* What a batch of another size than compiled takes grows with the request alone. */
+    kaena_arena_init(&c->batch.arena, SIZE_MAX / 2);
     c->scratch = dev_pages(meta->scratch_bytes, true);
-    c->values = dev_pages(m->values_bytes, true);
+    c->values = dev_pages(m->flow.values_bytes, true);
     c->value = KAENA_NEW_N(&m->arena, kop_tensor, meta->n_values);
     c->io = KAENA_NEW_N(&m->arena, uint8_t *, n_io);
-    c->bind = KAENA_NEW_N(&m->arena, tpb_bind, n_steps * m->n_tpbs);
+    c->bind = KAENA_NEW_N(&m->arena, tpb_bind, (size_t)m->flow.n_device * m->n_tpbs);
     c->turn = KAENA_NEW_N(&m->arena, tpb_turn, m->n_tpbs);
-    c->run = KAENA_NEW_N(&m->arena, tpb_run *, n_steps);
-    if (!c->scratch || !c->values || !c->value || !c->io || !c->bind || !c->turn || !c->run)
+    c->run = KAENA_NEW_N(&m->arena, tpb_run *, m->flow.n_device);
+    if (!c->scratch || !c->values || !c->value || !c->io || !c->bind || !c->turn || !c->run ||
+        !make_loops(m, c))
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for a context");
     KAENA_TRY(make_runs(m, c, err));
     c->is_free = true;
@@ -264,11 +247,10 @@ static dev_model *destroy(dev_model *m)
     const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
     for (uint32_t i = 0; m->context && i < m->n_contexts; i++) {
         dev_context *c = &m->context[i];
-        for (size_t s = 0; c->run && s < meta->plan->n_steps; s++)
+        for (uint32_t s = 0; c->run && s < m->flow.n_device; s++)
             c->run[s] = tpb_run_destroy(c->run[s]);
         dev_pages_free(c->scratch, meta->scratch_bytes);
-        dev_pages_free(c->values, m->values_bytes);
-        kaena_arena_fini(&c->arena);
+        dev_pages_free(c->values, m->flow.values_bytes);
     }
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
         dev_pages_free(m->sb[t], m->sb_bytes);
@@ -296,7 +278,8 @@ kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, 
     m->name = strdup(name);
     (void)pthread_cond_init(&m->quiet, NULL);
     kaena_arena_init(&m->arena, SIZE_MAX / 2);
-    if (!m->name || !lay_out_values(m)) {
+    m->quota = meta->host_quota_bytes ? meta->host_quota_bytes : 1;
+    if (!m->name || flow_build(&m->arena, neff, &m->flow, err) != KAENA_OK) {
         m = destroy(m);
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model '%s': no memory", name);
     }
@@ -376,5 +359,5 @@ bool dev_model_idle(const dev_model *m)
 
 bool dev_model_device_only(const dev_model *m)
 {
-    return m->device_only;
+    return m->flow.n_host == 0;
 }

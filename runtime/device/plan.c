@@ -4,36 +4,50 @@
 #include "dev_internal.h"
 #include "host.h"
 
-static const Kaena__V1__NeffStep *step_at(const dev_model *m, uint32_t i)
-{
-    return neff_meta(m->neff)->plan->steps[i];
-}
-
-static bool has_buffer(const neff_tensor *t)
-{
-    return !t->dynamic && t->dtype != KAENA_STRING;
-}
-
 /* --- Values
  * ----------------------------------------------------------------------------------------------------------------
  */
 
+kaena_arena *dev_arena_open(dev_context *c, uint32_t i, bool keep)
+{
+    kaena_arena *a = &c->arena[i];
+    c->arena_bytes -= a->used;
+    if (!keep)
+        kaena_arena_fini(a);
+    size_t quota = c->model->quota > c->arena_bytes ? c->model->quota - c->arena_bytes : 1;
+    if (keep)
+        a->quota = quota;
+    else
+        kaena_arena_init(a, quota);
+    return a;
+}
+
+void dev_arena_close(dev_context *c, uint32_t i)
+{
+    c->arena_bytes += c->arena[i].used;
+}
+
+/* Every value as it is declared, in the memory that is its own. */
 static void bind_values(dev_context *c)
 {
     const dev_model *m = c->model;
     const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
     for (uint32_t v = 0; v < meta->n_values; v++) {
         neff_tensor t = neff_value(m->neff, v);
-        c->value[v] = (kop_tensor){.dtype = t.dtype, .shape = t.shape};
-        if (m->value_at[v] >= 0)
-            c->value[v].data = c->values + m->value_at[v];
+        c->value[v] = (kop_tensor){
+            .dtype = t.dtype, .shape = t.shape, .form = t.form, .unranked = t.any_rank};
+        if (m->flow.value_at[v] >= 0)
+            c->value[v].data = c->values + m->flow.value_at[v];
     }
-    for (uint32_t i = 0; i < meta->n_inputs; i++)
-        c->value[meta->inputs[i]].data = (void *)(uintptr_t)c->request->in[i];
+}
+
+static void bind_outputs(dev_context *c)
+{
+    const Kaena__V1__NeffMeta *meta = neff_meta(c->model->neff);
     for (uint32_t i = 0; i < meta->n_outputs; i++) {
-        neff_tensor t = neff_output(m->neff, i);
-        if (has_buffer(&t) && c->request->out && c->request->out[i])
-            c->value[meta->outputs[i]].data = c->request->out[i];
+        void *buffer = dev_out_buffer(c, i);
+        if (buffer && c->model->flow.value_at[meta->outputs[i]] >= 0)
+            c->value[meta->outputs[i]].data = buffer;
     }
 }
 
@@ -46,8 +60,9 @@ static void start_device(dev_context *c)
 {
     dev_model *m = c->model;
     dev_system *sys = m->sys;
-    const Kaena__V1__NeffDeviceStep *d = step_at(m, c->step)->device;
-    uint8_t **io = (uint8_t **)(uintptr_t)c->bind[(size_t)c->step * m->n_tpbs].io;
+    const flow_op *op = &m->flow.op[c->pc];
+    const Kaena__V1__NeffDeviceStep *d = op->step.device;
+    uint8_t **io = (uint8_t **)(uintptr_t)c->bind[(size_t)op->index * m->n_tpbs].io;
     for (size_t i = 0; i < d->n_io; i++)
         io[i] = c->value[d->io[i]].data;
     (void)pthread_mutex_lock(&sys->lock);
@@ -58,7 +73,8 @@ static void start_device(dev_context *c)
         dev_tpb *tpb = &sys->tpb[p->chip * DEV_TPBS_PER_CHIP + p->tpb];
         c->turn[t] = (tpb_turn){.now = &tpb->now, .mine = tpb->next++};
     }
-    tpb_run_reset_in_turn(c->run[c->step], c->turn);
+    c->running = c->run[op->index];
+    tpb_run_reset_in_turn(c->running, c->turn);
     c->on_device = true;
     c->round++;
     c->alone = c->waiter && c->request->alone;
@@ -71,39 +87,46 @@ static void start_device(dev_context *c)
         dev_wake(sys);
 }
 
-static kaena_status run_host(dev_context *c, kaena_err *err)
+static kaena_status run_graph(dev_context *c, const Kaena__V1__NeffHostStep *h, kaena_arena *arena,
+                              bool *keep, kaena_err *err)
 {
     const dev_model *m = c->model;
-    const Kaena__V1__NeffHostStep *h = step_at(m, c->step)->host;
     size_t n_in = h->n_inputs, n_out = h->n_outputs;
-    kop_tensor *in = KAENA_NEW_N(&c->arena, kop_tensor, n_in);
-    kop_tensor *out = KAENA_NEW_N(&c->arena, kop_tensor, n_out);
-    neff_tensor *declared = KAENA_NEW_N(&c->arena, neff_tensor, n_out);
+    kop_tensor *in = KAENA_NEW_N(arena, kop_tensor, n_in);
+    kop_tensor *out = KAENA_NEW_N(arena, kop_tensor, n_out);
+    neff_tensor *declared = KAENA_NEW_N(arena, neff_tensor, n_out);
     if (!in || !out || !declared)
-        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "host step %u: no memory", c->step);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "the limit of %zu bytes is reached", m->quota);
     for (size_t i = 0; i < n_in; i++)
         in[i] = c->value[h->inputs[i]];
     for (size_t i = 0; i < n_out; i++)
         declared[i] = neff_value(m->neff, h->outputs[i]);
-    KAENA_TRY_WRAP(err,
-                   host_run(neff_graph(m->neff, h->graph), in, declared, out, &c->arena,
-                            c->request->stop, err),
-                   "model '%s': host step %u", m->name, c->step);
+    KAENA_TRY(
+        host_run(neff_graph(m->neff, h->graph), in, declared, out, arena, c->request->stop, err));
+    *keep = false;
     for (size_t i = 0; i < n_out; i++) {
         kop_tensor *value = &c->value[h->outputs[i]];
-        if (has_buffer(&declared[i])) {
-            memcpy(value->data, out[i].data, declared[i].bytes);
-        } else {
+        if (!neff_has_buffer(&declared[i])) {
             *value = out[i];
-            c->keeps_arena = true;
+            *keep = true;
+        } else if (declared[i].bytes) {
+            memcpy(value->data, out[i].data, declared[i].bytes);
         }
     }
-    if (!c->keeps_arena) {
-        size_t quota = c->arena.quota;
-        kaena_arena_fini(&c->arena);
-        kaena_arena_init(&c->arena, quota);
-    }
     return KAENA_OK;
+}
+
+static kaena_status run_host(dev_context *c, const flow_op *op, kaena_err *err)
+{
+    bool keep = false;
+    kaena_status status =
+        run_graph(c, op->step.host, dev_arena_open(c, op->arena, false), &keep, err);
+    if (!keep)
+        kaena_arena_fini(&c->arena[op->arena]);
+    dev_arena_close(c, op->arena);
+    if (status == KAENA_OK)
+        return KAENA_OK;
+    return kaena_err_wrap(err, status, "model '%s': host step %u", c->model->name, c->pc);
 }
 
 /* --- The whole
@@ -122,6 +145,17 @@ static kaena_status verdict(dev_context *c, kaena_err *err)
     return KAENA_OK;
 }
 
+/* Takes what lives in the context's arenas out of it. */
+static void empty_arenas(dev_context *c, kaena_arena *out)
+{
+    kaena_arena_init(out, 0);
+    kaena_arena_join(out, &c->batch.arena);
+    for (uint32_t i = 0; i < c->model->flow.n_arenas; i++)
+        if (c->arena[i].used)
+            kaena_arena_join(out, &c->arena[i]);
+    c->arena_bytes = 0;
+}
+
 static void finish(dev_context *c, kaena_status status, kaena_err *err)
 {
     dev_model *m = c->model;
@@ -130,13 +164,13 @@ static void finish(dev_context *c, kaena_status status, kaena_err *err)
     if (status == KAENA_OK)
         status = verdict(c, err);
     for (uint32_t i = 0; r->out_tensor && i < neff_n_outputs(m->neff); i++)
-        r->out_tensor[i] = c->value[neff_meta(m->neff)->outputs[i]];
+        r->out_tensor[i] =
+            c->batch.on ? c->batch.joined[i] : c->value[neff_meta(m->neff)->outputs[i]];
     r->finished_ns = dev_now_ns();
     /* The context is free before the caller hears of it, so that he can start the next request
      * from |done|; what he still reads is taken along. */
-    kaena_arena arena = c->arena;
-    kaena_arena_init(&c->arena, arena.quota);
-    c->keeps_arena = false;
+    kaena_arena arena;
+    empty_arenas(c, &arena);
     (void)pthread_mutex_lock(&sys->lock);
     dev_waiter *waiter = c->waiter;
     c->waiter = NULL;
@@ -152,25 +186,54 @@ static void finish(dev_context *c, kaena_status status, kaena_err *err)
         dev_waiter_signal(waiter);
 }
 
+static kaena_status begin_pass(dev_context *c, kaena_err *err)
+{
+    c->pc = 0;
+    bind_values(c);
+    KAENA_TRY(dev_pass_begin(c, err));
+    bind_outputs(c);
+    return KAENA_OK;
+}
+
 void dev_advance(dev_context *c)
 {
-    const Kaena__V1__NeffPlan *plan = neff_meta(c->model->neff)->plan;
     kaena_err err;
     kaena_err_init(&err);
-    kaena_status status = KAENA_OK;
-    for (; status == KAENA_OK && c->step < plan->n_steps; c->step++) {
-        if (c->run[c->step]) {
+    kaena_status status = c->refused;
+    bool again = true;
+    if (status != KAENA_OK)
+        err = c->refusal;
+    while (status == KAENA_OK && again) {
+        const flow_op *op = &c->model->flow.op[c->pc];
+        switch (op->kind) {
+        case FLOW_DEVICE:
             start_device(c);
             return;
+        case FLOW_HOST:
+            status = run_host(c, op, &err);
+            c->pc++;
+            break;
+        case FLOW_END:
+            status = dev_pass_end(c, &again, &err);
+            if (status == KAENA_OK && again)
+                status = begin_pass(c, &err);
+            break;
+        case FLOW_IF:
+        case FLOW_JUMP:
+        case FLOW_HAND:
+        case FLOW_LOOP:
+        case FLOW_TURN:
+        case FLOW_SELECT:
+            status = dev_control(c, op, &err);
+            break;
         }
-        status = run_host(c, &err);
     }
     finish(c, status, &err);
 }
 
 void dev_step_done(dev_context *c)
 {
-    c->step++;
+    c->pc++;
     dev_advance(c);
 }
 
@@ -188,10 +251,11 @@ static dev_context *take(dev_model *m, dev_request *request, dev_waiter *waiter)
     (void)pthread_mutex_unlock(&m->sys->lock);
     if (!c)
         return NULL;
-    c->step = 0;
     atomic_store_explicit(&c->bad_index, 0, memory_order_relaxed);
     request->started_ns = dev_now_ns();
-    bind_values(c);
+    c->batch.on = false;
+    c->batch.items = c->batch.done = 0;
+    c->refused = begin_pass(c, &c->refusal);
     return c;
 }
 
@@ -200,7 +264,7 @@ bool dev_submit(dev_model *m, dev_request *request)
     dev_context *c = take(m, request, NULL);
     if (!c)
         return false;
-    if (c->run[0])
+    if (c->refused == KAENA_OK && m->flow.op[0].kind == FLOW_DEVICE)
         start_device(c);
     else
         dev_make_ready(c);

@@ -99,7 +99,7 @@ static void deactivate(dev_system *sys, dev_context *c)
 static bool help_once(dev_system *sys, dev_context *c, tpb_help *did)
 {
     uint64_t round = c->round;
-    tpb_run *run = c->run[c->step];
+    tpb_run *run = c->running;
     c->helpers++;
     (void)pthread_mutex_unlock(&sys->lock);
     *did = tpb_run_help(run);

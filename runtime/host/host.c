@@ -14,7 +14,7 @@ kaena_status host_run(const kgr_graph *graph, const kop_tensor *in, const neff_t
     KAENA_TRY(status);
     for (uint32_t i = 0; i < graph->n_outputs; i++) {
         const neff_tensor *want = &declared[i];
-        if (out[i].dtype == want->dtype &&
+        if (out[i].dtype == want->dtype && out[i].form == want->form &&
             (want->dynamic || kaena_shape_equal(&out[i].shape, &want->shape)))
             continue;
         char have[KAENA_SHAPE_TEXT], shape[KAENA_SHAPE_TEXT];

@@ -12,7 +12,13 @@
 
 #define NEFF_MAGIC "\x89NEFF\r\n\x1a" /* not text; damaged by any conversion of line ends */
 #define NEFF_TARGET "inf1"
-#define NEFF_FEATURES UINT64_C(0) /* required features this reader knows */
+/* Required features: what a reader must understand of the plan. Minor 0 has none of them. */
+#define NEFF_FEATURE_CONTROL UINT64_C(1) /* NeffIfStep, NeffLoopStep */
+#define NEFF_FEATURE_SELECT UINT64_C(2)  /* NeffSelectStep */
+#define NEFF_FEATURE_VALUES UINT64_C(4)  /* sequences, optionals; inputs of unknown shape */
+#define NEFF_FEATURE_BATCH UINT64_C(8)   /* NeffDynamicBatch */
+#define NEFF_FEATURES                                                                              \
+    (NEFF_FEATURE_CONTROL | NEFF_FEATURE_SELECT | NEFF_FEATURE_VALUES | NEFF_FEATURE_BATCH)
 #define NEFF_ALIGN 64
 #define NEFF_WEIGHTS_ALIGN 4096
 
@@ -23,7 +29,9 @@
 #define NEFF_MAX_META_MEMORY (256u << 20)   /* what unpacking META may take */
 #define NEFF_MAX_MEMORY (UINT64_C(2) << 30) /* programs, graphs and copies of sections */
 #define NEFF_MAX_VALUES 65536
-#define NEFF_MAX_STEPS 4096
+#define NEFF_MAX_STEPS 4096 /* of the plan and all bodies together */
+#define NEFF_MAX_BODIES 4096
+#define NEFF_MAX_NESTING 16                            /* of bodies */
 #define NEFF_MAX_STEP_INSTRUCTIONS (UINT64_C(1) << 24) /* of all device steps' slices together */
 #define NEFF_MAX_CONTEXTS 64
 #define NEFF_MAX_VALUE_BYTES (UINT64_C(1) << 36)

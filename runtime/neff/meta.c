@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "checked.h"
+#include "ops.h"
 #include "neff_file.h"
 
 /* Length of the UTF-8 sequence at |s|, 0 when it is none (overlong forms and surrogates too). */
@@ -69,7 +70,22 @@ static kaena_status check_value(const Kaena__V1__NeffValue *v, uint32_t i, neff_
     if (s->n_shape > KAENA_MAX_RANK)
         return KAENA_FAIL(err, DATA_LOSS, "META: value '%s': rank %zu, more than %d", s->name,
                           s->n_shape, KAENA_MAX_RANK);
-    neff_tensor t = {.name = s->name, .dtype = dtype, .dynamic = v->dynamic != 0};
+    if ((uint32_t)s->kind >= KOP_FORM_COUNT)
+        return KAENA_FAIL(err, DATA_LOSS, "META: value '%s': unknown kind %d", s->name,
+                          (int)s->kind);
+    neff_tensor t = {.name = s->name,
+                     .dtype = dtype,
+                     .dynamic = v->dynamic != 0,
+                     .any_rank = s->any_rank != 0,
+                     .form = (uint8_t)s->kind};
+    /* A scalar's shape is never unknown: minor 0 wrote every dynamic value without one. */
+    t.any_rank = t.any_rank || (t.dynamic && s->n_shape == 0 && t.form == KOP_FORM_TENSOR);
+    if ((t.any_rank || t.form != KOP_FORM_TENSOR) && !t.dynamic)
+        return KAENA_FAIL(err, DATA_LOSS, "META: value '%s' has no shape, but is not dynamic",
+                          s->name);
+    if (t.any_rank && s->n_shape)
+        return KAENA_FAIL(err, DATA_LOSS, "META: value '%s': any rank, and one of %zu", s->name,
+                          s->n_shape);
     t.shape.rank = (int32_t)s->n_shape;
     for (size_t d = 0; d < s->n_shape; d++) {
         t.shape.dim[d] = s->shape[d];
@@ -241,6 +257,70 @@ static kaena_status check_sizes(const neff_file *f, kaena_err *err)
     return KAENA_OK;
 }
 
+static kaena_status check_batch_list(const neff_file *f, const char *what, const uint32_t *at,
+                                     size_t n, const uint32_t *list, size_t n_list, kaena_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (at[i] >= n_list)
+            return KAENA_FAIL(err, DATA_LOSS, "META: dynamic batch: no %s %u", what, at[i]);
+        if (i > 0 && at[i] <= at[i - 1])
+            return KAENA_FAIL(err, DATA_LOSS, "META: dynamic batch: %ss are not in order", what);
+        const neff_tensor *t = &f->value[list[at[i]]];
+        if (t->form != KOP_FORM_TENSOR || t->any_rank || t->shape.rank < 1)
+            return KAENA_FAIL(err, DATA_LOSS, "META: dynamic batch: '%s' has no axis 0", t->name);
+    }
+    return KAENA_OK;
+}
+
+static kaena_status check_batch(const neff_file *f, kaena_err *err)
+{
+    const Kaena__V1__NeffMeta *m = f->meta;
+    const Kaena__V1__NeffDynamicBatch *b = m->dynamic_batch;
+    if (!b)
+        return KAENA_OK;
+    if (b->n_inputs == 0)
+        return KAENA_FAIL(err, DATA_LOSS, "META: dynamic batch: of no input");
+    KAENA_TRY(check_batch_list(f, "input", b->inputs, b->n_inputs, m->inputs, m->n_inputs, err));
+    return check_batch_list(f, "output", b->outputs, b->n_outputs, m->outputs, m->n_outputs, err);
+}
+
+static uint64_t features_of_steps(const Kaena__V1__NeffPlan *plan)
+{
+    uint64_t features = 0;
+    for (size_t i = 0; i < plan->n_steps; i++)
+        switch (plan->steps[i]->kind_case) {
+        case KAENA__V1__NEFF_STEP__KIND_BRANCH:
+        case KAENA__V1__NEFF_STEP__KIND_LOOP:
+            features |= NEFF_FEATURE_CONTROL;
+            break;
+        case KAENA__V1__NEFF_STEP__KIND_SELECT:
+            features |= NEFF_FEATURE_SELECT;
+            break;
+        case KAENA__V1__NEFF_STEP__KIND_DEVICE:
+        case KAENA__V1__NEFF_STEP__KIND_HOST:
+        case KAENA__V1__NEFF_STEP__KIND__NOT_SET:
+        case _KAENA__V1__NEFF_STEP__KIND__CASE_IS_INT_SIZE:
+            break;
+        }
+    return features;
+}
+
+uint64_t neff_features_of(const Kaena__V1__NeffMeta *m)
+{
+    uint64_t features = m->dynamic_batch ? NEFF_FEATURE_BATCH : 0;
+    for (size_t i = 0; i < m->n_bodies; i++)
+        features |= features_of_steps(m->bodies[i]);
+    if (m->plan)
+        features |= features_of_steps(m->plan);
+    for (size_t i = 0; i < m->n_values; i++)
+        if (m->values[i]->spec && m->values[i]->spec->kind)
+            features |= NEFF_FEATURE_VALUES;
+    for (size_t i = 0; i < m->n_inputs; i++)
+        if (m->inputs[i] < m->n_values && m->values[m->inputs[i]]->dynamic)
+            features |= NEFF_FEATURE_VALUES;
+    return features;
+}
+
 kaena_status neff_check_meta(neff_file *f, kaena_err *err)
 {
     const Kaena__V1__NeffMeta *m = f->meta;
@@ -249,10 +329,11 @@ kaena_status neff_check_meta(neff_file *f, kaena_err *err)
     KAENA_TRY(check_list(f, "input", m->inputs, m->n_inputs, err));
     KAENA_TRY(check_list(f, "output", m->outputs, m->n_outputs, err));
     KAENA_TRY(check_names(f, err));
-    for (size_t i = 0; i < m->n_inputs; i++)
-        if (f->value[m->inputs[i]].dynamic)
-            return KAENA_FAIL(err, DATA_LOSS, "META: input '%s' has no fixed shape",
-                              f->value[m->inputs[i]].name);
+    KAENA_TRY(check_batch(f, err));
+    if (neff_features_of(m) & ~f->header.features)
+        return KAENA_FAIL(err, DATA_LOSS,
+                          "META: needs features 0x%" PRIx64 ", the header says 0x%" PRIx64,
+                          neff_features_of(m), f->header.features);
     KAENA_TRY(check_signatures(f, err));
     return check_report(f, err);
 }

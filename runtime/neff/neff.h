@@ -18,7 +18,7 @@
 #include "shape.h"
 
 #define NEFF_FORMAT_MAJOR 1
-#define NEFF_FORMAT_MINOR 0
+#define NEFF_FORMAT_MINOR 1 /* the newest this reader knows; a writer takes the lowest it needs */
 
 typedef struct neff_file neff_file; /* reference-counted, immutable after open */
 
@@ -50,8 +50,15 @@ typedef struct neff_tensor {
     kaena_dtype dtype;
     kaena_shape shape;
     uint64_t bytes; /* 0 for strings and dynamic values */
-    bool dynamic;
+    bool dynamic;   /* |shape| has unknown dimensions, or the form is not a tensor */
+    bool any_rank;  /* |shape| is meaningless */
+    uint8_t form;   /* kop_form */
 } neff_tensor;
+/* Has a value of that type a buffer of t->bytes? */
+static inline bool neff_has_buffer(const neff_tensor *t)
+{
+    return !t->dynamic && t->dtype != KAENA_STRING;
+}
 uint32_t neff_n_values(const neff_file *f);
 neff_tensor neff_value(const neff_file *f, uint32_t i);
 uint32_t neff_n_inputs(const neff_file *f);
@@ -74,6 +81,9 @@ const uint8_t *neff_weights(const neff_file *f, uint64_t *size);
 bool neff_weights_lost(const neff_file *f);
 /* The DEBUG section; NULL without one. */
 const void *neff_debug(const neff_file *f, size_t *size);
+
+/* Required features (format.h) of an artifact with this META. */
+uint64_t neff_features_of(const Kaena__V1__NeffMeta *meta);
 
 /* For reports. */
 const char *neff_compiler(const neff_file *f); /* as the header names it: "kcc 0.1.0" */

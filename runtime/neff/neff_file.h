@@ -37,7 +37,9 @@ kaena_status neff_blame_file(kaena_status status, kaena_err *err);
 
 /* Checks META by itself and fills |value|. Programs, graphs and weights are in place. */
 kaena_status neff_check_meta(neff_file *f, kaena_err *err) KAENA_CHECKED;
-/* Checks the plan: every value is made before it is used, and once; every device step verifies. */
+/* Checks the plan: bodies nest within bounds and belong to one step each; on every path every value
+ * is made before it is used, and by one step; what is handed on is of the type it is handed to;
+ * every device step verifies. */
 kaena_status neff_check_plan(const neff_file *f, kaena_err *err) KAENA_CHECKED;
 
 #endif

@@ -3,34 +3,27 @@
 #include <stdlib.h>
 
 #include "checked.h"
-#include "neff_file.h"
+#include "plan_check.h"
 
-typedef struct plan_check {
-    const neff_file *f;
-    uint8_t *made;         /* [n_values]: an input, or written by an earlier step */
-    uint64_t instructions; /* of all device steps so far */
-    size_t step;
-    kaena_err *err;
-} plan_check;
-
-static kaena_status use(const plan_check *c, uint32_t value)
+kaena_status neff_plan_use(const plan_check *c, uint32_t value)
 {
     if (value >= c->f->meta->n_values)
         return KAENA_FAIL(c->err, DATA_LOSS, "no value %u", value);
-    if (!c->made[value])
+    if (c->made[value] != PLAN_VISIBLE)
         return KAENA_FAIL(c->err, DATA_LOSS, "reads '%s', which no earlier step has made",
                           c->f->value[value].name);
     return KAENA_OK;
 }
 
-static kaena_status make(plan_check *c, uint32_t value)
+kaena_status neff_plan_make(plan_check *c, uint32_t value)
 {
     if (value >= c->f->meta->n_values)
         return KAENA_FAIL(c->err, DATA_LOSS, "no value %u", value);
-    if (c->made[value])
+    if (c->made[value] != PLAN_UNMADE)
         return KAENA_FAIL(c->err, DATA_LOSS, "writes '%s', which is an input or was made before",
                           c->f->value[value].name);
-    c->made[value] = 1;
+    c->made[value] = PLAN_VISIBLE;
+    c->trail[c->n_trail++] = value;
     return KAENA_OK;
 }
 
@@ -46,10 +39,10 @@ static kaena_status check_device_io(plan_check *c, const Kaena__V1__NeffDeviceSt
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < d->n_io; i++)
             if ((d->io_written[i] != 0) == (pass == 1))
-                KAENA_TRY(pass ? make(c, d->io[i]) : use(c, d->io[i]));
+                KAENA_TRY(pass ? neff_plan_make(c, d->io[i]) : neff_plan_use(c, d->io[i]));
     for (size_t i = 0; i < d->n_io; i++) {
         const neff_tensor *t = &f->value[d->io[i]];
-        if (t->dynamic || t->dtype == KAENA_STRING)
+        if (!neff_has_buffer(t))
             return KAENA_FAIL(c->err, DATA_LOSS, "'%s' is of a kind that a device cannot hold",
                               t->name);
     }
@@ -102,7 +95,7 @@ static kaena_status verify_programs(plan_check *c, const Kaena__V1__NeffDeviceSt
 static kaena_status check_match(const plan_check *c, const kgr_value *g, uint32_t value)
 {
     const neff_tensor *t = &c->f->value[value];
-    bool same = g->t.dtype == KAENA_DTYPE_NONE || g->t.dtype == t->dtype;
+    bool same = g->t.form == t->form && (g->t.dtype == KAENA_DTYPE_NONE || g->t.dtype == t->dtype);
     if (same && !g->t.unranked && g->t.dtype != KAENA_DTYPE_NONE && !t->dynamic &&
         kaena_shape_known(&g->t.shape))
         same = kaena_shape_equal(&g->t.shape, &t->shape);
@@ -126,11 +119,11 @@ static kaena_status check_host(plan_check *c, const Kaena__V1__NeffHostStep *h)
     if (f->meta->host_quota_bytes == 0)
         return KAENA_FAIL(c->err, DATA_LOSS, "host steps may allocate nothing (host_quota_bytes)");
     for (size_t i = 0; i < h->n_inputs; i++) {
-        KAENA_TRY(use(c, h->inputs[i]));
+        KAENA_TRY(neff_plan_use(c, h->inputs[i]));
         KAENA_TRY(check_match(c, g->inputs[i], h->inputs[i]));
     }
     for (size_t i = 0; i < h->n_outputs; i++) {
-        KAENA_TRY(make(c, h->outputs[i]));
+        KAENA_TRY(neff_plan_make(c, h->outputs[i]));
         KAENA_TRY(check_match(c, g->outputs[i], h->outputs[i]));
     }
     return KAENA_OK;
@@ -145,8 +138,11 @@ static kaena_status check_step(plan_check *c, const Kaena__V1__NeffStep *s)
     case KAENA__V1__NEFF_STEP__KIND_HOST:
         return check_host(c, s->host);
     case KAENA__V1__NEFF_STEP__KIND_BRANCH:
+        return neff_plan_branch(c, s->branch);
     case KAENA__V1__NEFF_STEP__KIND_LOOP:
+        return neff_plan_loop(c, s->loop);
     case KAENA__V1__NEFF_STEP__KIND_SELECT:
+        return KAENA_FAIL(c->err, DATA_LOSS, "chooses a case, but is not the whole plan");
     case KAENA__V1__NEFF_STEP__KIND__NOT_SET:
     case _KAENA__V1__NEFF_STEP__KIND__CASE_IS_INT_SIZE:
         break;
@@ -154,32 +150,58 @@ static kaena_status check_step(plan_check *c, const Kaena__V1__NeffStep *s)
     return KAENA_FAIL(c->err, DATA_LOSS, "of a kind this reader does not know");
 }
 
-static kaena_status check_steps(plan_check *c, const Kaena__V1__NeffPlan *plan)
+kaena_status neff_plan_steps(plan_check *c, const Kaena__V1__NeffPlan *plan)
+{
+    for (size_t i = 0; i < plan->n_steps; i++)
+        KAENA_TRY_WRAP(c->err, check_step(c, plan->steps[i]), "step %zu", i);
+    return KAENA_OK;
+}
+
+static kaena_status check_all(plan_check *c, const Kaena__V1__NeffPlan *plan)
 {
     const Kaena__V1__NeffMeta *m = c->f->meta;
     for (size_t i = 0; i < m->n_inputs; i++)
-        c->made[m->inputs[i]] = 1;
-    for (c->step = 0; c->step < plan->n_steps; c->step++)
-        KAENA_TRY_WRAP(c->err, check_step(c, plan->steps[c->step]), "plan: step %zu", c->step);
+        KAENA_TRY(neff_plan_make(c, m->inputs[i]));
+    bool select = plan->steps[0]->kind_case == KAENA__V1__NEFF_STEP__KIND_SELECT;
+    if (select && plan->n_steps > 1)
+        return KAENA_FAIL(c->err, DATA_LOSS, "step 0 chooses a case, but is not the whole plan");
+    if (select)
+        KAENA_TRY(neff_plan_select(c, plan->steps[0]->select));
+    else
+        KAENA_TRY(neff_plan_steps(c, plan));
     for (size_t i = 0; i < m->n_outputs; i++)
-        if (!c->made[m->outputs[i]])
-            return KAENA_FAIL(c->err, DATA_LOSS, "plan: no step makes output '%s'",
+        if (c->made[m->outputs[i]] != PLAN_VISIBLE)
+            return KAENA_FAIL(c->err, DATA_LOSS, "no step makes output '%s'",
                               c->f->value[m->outputs[i]].name);
-    return KAENA_OK;
+    for (size_t i = 0; i < m->n_bodies; i++)
+        if (!c->body_used[i])
+            return KAENA_FAIL(c->err, DATA_LOSS, "body %zu belongs to no step", i);
+    return select ? KAENA_OK : neff_plan_batch(c, m->inputs, m->n_inputs, m->outputs, m->n_outputs);
 }
 
 kaena_status neff_check_plan(const neff_file *f, kaena_err *err)
 {
-    const Kaena__V1__NeffPlan *plan = f->meta->plan;
+    const Kaena__V1__NeffMeta *m = f->meta;
+    const Kaena__V1__NeffPlan *plan = m->plan;
     if (!plan || plan->n_steps == 0)
         return KAENA_FAIL(err, DATA_LOSS, "plan: no steps");
-    if (plan->n_steps > NEFF_MAX_STEPS)
-        return KAENA_FAIL(err, DATA_LOSS, "plan: %zu steps, more than %d", plan->n_steps,
-                          NEFF_MAX_STEPS);
-    plan_check c = {.f = f, .err = err};
-    c.made = calloc(f->meta->n_values + 1, 1);
-    kaena_status status =
-        c.made ? check_steps(&c, plan) : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
+    if (m->n_bodies > NEFF_MAX_BODIES)
+        return KAENA_FAIL(err, DATA_LOSS, "plan: %zu bodies, more than %d", m->n_bodies,
+                          NEFF_MAX_BODIES);
+    size_t n_steps = plan->n_steps;
+    for (size_t i = 0; i < m->n_bodies; i++)
+        n_steps += m->bodies[i]->n_steps;
+    if (n_steps > NEFF_MAX_STEPS)
+        return KAENA_FAIL(err, DATA_LOSS, "plan: %zu steps, more than %d", n_steps, NEFF_MAX_STEPS);
+    plan_check c = {.f = f, .err = err, .body = -1};
+    c.made = calloc(m->n_values + 1, 1);
+    c.trail = calloc(m->n_values + 1, sizeof *c.trail);
+    c.body_used = calloc(m->n_bodies + 1, sizeof *c.body_used);
+    kaena_status status = c.made && c.trail && c.body_used
+                              ? check_all(&c, plan)
+                              : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
     free(c.made);
-    return status;
+    free(c.trail);
+    free(c.body_used);
+    return status == KAENA_OK ? KAENA_OK : kaena_err_wrap(err, status, "plan");
 }

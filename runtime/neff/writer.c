@@ -172,8 +172,10 @@ static kaena_status pad_to(writer *w, uint64_t offset, kaena_err *err)
 static neff_disk_header make_header(const writer *w)
 {
     const section *last = &w->section[w->n - 1];
+    uint64_t features = neff_features_of(w->content->meta);
     neff_disk_header h = {.major = NEFF_FORMAT_MAJOR,
-                          .minor = NEFF_FORMAT_MINOR,
+                          .minor = features ? 1 : 0,
+                          .features = features,
                           .header_bytes = sizeof h,
                           .target = NEFF_TARGET,
                           .n_tpbs = w->content->meta->num_tpbs,

@@ -35,6 +35,8 @@ void kneff_init(kneff *k, uint32_t n_tpbs, const char *const *text)
     k->meta.outputs = k->outputs;
     k->meta.plan = &k->plan;
     k->plan.steps = k->steps;
+    k->meta.bodies = k->body_list;
+    k->open[0] = &k->plan;
     k->content = (neff_content){
         .meta = &k->meta, .programs = k->programs, .graphs = k->graphs, .weights = &k->weights};
 }
@@ -73,8 +75,117 @@ static Kaena__V1__NeffStep *add_step(kneff *k)
 {
     Kaena__V1__NeffStep *s = KAENA_NEW(&k->arena, Kaena__V1__NeffStep);
     kaena__v1__neff_step__init(s);
-    k->steps[k->plan.n_steps++] = s;
+    Kaena__V1__NeffPlan *plan = k->open[k->depth];
+    plan->steps[plan->n_steps++] = s;
     return s;
+}
+
+uint32_t kneff_body(kneff *k)
+{
+    uint32_t i = (uint32_t)k->meta.n_bodies++;
+    kaena__v1__neff_plan__init(&k->bodies[i]);
+    k->bodies[i].steps = k->body_steps[i];
+    k->body_list[i] = &k->bodies[i];
+    k->open[++k->depth] = &k->bodies[i];
+    return i;
+}
+
+void kneff_close(kneff *k)
+{
+    k->depth--;
+}
+
+static uint32_t *copy(kneff *k, const uint32_t *list, uint32_t n)
+{
+    return kaena_arena_memdup(&k->arena, list, n * sizeof *list);
+}
+
+Kaena__V1__NeffIfStep *kneff_if(kneff *k, uint32_t condition, uint32_t then_body,
+                                uint32_t else_body, uint32_t n, const uint32_t *then_results,
+                                const uint32_t *else_results, const uint32_t *outputs)
+{
+    Kaena__V1__NeffStep *step = add_step(k);
+    Kaena__V1__NeffIfStep *s = KAENA_NEW(&k->arena, Kaena__V1__NeffIfStep);
+    kaena__v1__neff_if_step__init(s);
+    step->kind_case = KAENA__V1__NEFF_STEP__KIND_BRANCH;
+    step->branch = s;
+    s->condition = condition;
+    s->then_body = then_body;
+    s->else_body = else_body;
+    s->n_then_results = s->n_else_results = s->n_outputs = n;
+    s->then_results = copy(k, then_results, n);
+    s->else_results = copy(k, else_results, n);
+    s->outputs = copy(k, outputs, n);
+    return s;
+}
+
+Kaena__V1__NeffLoopStep *kneff_loop(kneff *k, uint32_t body)
+{
+    Kaena__V1__NeffStep *step = add_step(k);
+    Kaena__V1__NeffLoopStep *s = KAENA_NEW(&k->arena, Kaena__V1__NeffLoopStep);
+    kaena__v1__neff_loop_step__init(s);
+    step->kind_case = KAENA__V1__NEFF_STEP__KIND_LOOP;
+    step->loop = s;
+    s->body = body;
+    s->carried = KAENA_NEW_N(&k->arena, Kaena__V1__NeffCarried *, KNEFF_MAX);
+    s->scans = KAENA_NEW_N(&k->arena, Kaena__V1__NeffScan *, KNEFF_MAX);
+    return s;
+}
+
+void kneff_carry(kneff *k, Kaena__V1__NeffLoopStep *s, uint32_t initial, uint32_t in, uint32_t next,
+                 uint32_t final)
+{
+    Kaena__V1__NeffCarried *v = KAENA_NEW(&k->arena, Kaena__V1__NeffCarried);
+    kaena__v1__neff_carried__init(v);
+    v->initial = initial;
+    v->in = in;
+    v->next = next;
+    v->final = final;
+    s->carried[s->n_carried++] = v;
+}
+
+void kneff_scan(kneff *k, Kaena__V1__NeffLoopStep *s, uint32_t element, uint32_t output)
+{
+    Kaena__V1__NeffScan *v = KAENA_NEW(&k->arena, Kaena__V1__NeffScan);
+    kaena__v1__neff_scan__init(v);
+    v->element = element;
+    v->output = output;
+    s->scans[s->n_scans++] = v;
+}
+
+Kaena__V1__NeffSelectStep *kneff_select(kneff *k, uint32_t n, const uint32_t *outputs)
+{
+    Kaena__V1__NeffStep *step = add_step(k);
+    Kaena__V1__NeffSelectStep *s = KAENA_NEW(&k->arena, Kaena__V1__NeffSelectStep);
+    kaena__v1__neff_select_step__init(s);
+    step->kind_case = KAENA__V1__NEFF_STEP__KIND_SELECT;
+    step->select = s;
+    s->n_outputs = n;
+    s->outputs = copy(k, outputs, n);
+    s->cases = KAENA_NEW_N(&k->arena, Kaena__V1__NeffSelectCase *, KNEFF_MAX);
+    return s;
+}
+
+void kneff_case(kneff *k, Kaena__V1__NeffSelectStep *s, uint32_t body, const uint32_t *inputs,
+                const uint32_t *results)
+{
+    Kaena__V1__NeffSelectCase *v = KAENA_NEW(&k->arena, Kaena__V1__NeffSelectCase);
+    kaena__v1__neff_select_case__init(v);
+    v->body = body;
+    v->n_inputs = k->meta.n_inputs;
+    v->inputs = copy(k, inputs, (uint32_t)v->n_inputs);
+    v->n_results = s->n_outputs;
+    v->results = copy(k, results, (uint32_t)v->n_results);
+    s->cases[s->n_cases++] = v;
+}
+
+void kneff_dynamic(kneff *k, uint32_t value, bool any_rank)
+{
+    Kaena__V1__NeffValue *v = k->values[value];
+    v->dynamic = 1;
+    v->spec->any_rank = any_rank;
+    if (any_rank)
+        v->spec->n_shape = 0;
 }
 
 void kneff_device(kneff *k, uint32_t entry, uint32_t n_io, const uint32_t *io, uint32_t written)

@@ -4,7 +4,8 @@
 
 #include "neff.h"
 
-#define KNEFF_MAX 16
+#define KNEFF_MAX 40
+#define KNEFF_BODIES 12
 
 /* What neff_write takes, and what it is made of; |meta| may be changed before writing. */
 typedef struct kneff {
@@ -14,6 +15,10 @@ typedef struct kneff {
     Kaena__V1__NeffValue *values[KNEFF_MAX];
     uint32_t inputs[KNEFF_MAX], outputs[KNEFF_MAX];
     Kaena__V1__NeffStep *steps[KNEFF_MAX];
+    Kaena__V1__NeffPlan bodies[KNEFF_BODIES], *body_list[KNEFF_BODIES];
+    Kaena__V1__NeffStep *body_steps[KNEFF_BODIES][KNEFF_MAX];
+    Kaena__V1__NeffPlan *open[KNEFF_BODIES + 1]; /* the plan and the bodies being filled */
+    uint32_t depth;
     kisa_program programs[KISA_MAX_TPBS];
     const kgr_graph *graphs[KNEFF_MAX];
     struct neff_piece weights;
@@ -32,6 +37,24 @@ void kneff_device(kneff *k, uint32_t entry, uint32_t n_io, const uint32_t *io, u
 /* A host step with a graph of its own, given in text form. */
 void kneff_host(kneff *k, const char *graph, uint32_t n_in, const uint32_t *in, uint32_t n_out,
                 const uint32_t *out);
+/* Opens a body: steps go there until it is closed. Returns its number. */
+uint32_t kneff_body(kneff *k);
+void kneff_close(kneff *k);
+/* A choice between two closed bodies. */
+Kaena__V1__NeffIfStep *kneff_if(kneff *k, uint32_t condition, uint32_t then_body,
+                                uint32_t else_body, uint32_t n, const uint32_t *then_results,
+                                const uint32_t *else_results, const uint32_t *outputs);
+/* A loop over a closed body; the caller sets the rest. */
+Kaena__V1__NeffLoopStep *kneff_loop(kneff *k, uint32_t body);
+void kneff_carry(kneff *k, Kaena__V1__NeffLoopStep *s, uint32_t initial, uint32_t in, uint32_t next,
+                 uint32_t final);
+void kneff_scan(kneff *k, Kaena__V1__NeffLoopStep *s, uint32_t element, uint32_t output);
+/* The choice of a case, and its cases, which take closed bodies. */
+Kaena__V1__NeffSelectStep *kneff_select(kneff *k, uint32_t n, const uint32_t *outputs);
+void kneff_case(kneff *k, Kaena__V1__NeffSelectStep *s, uint32_t body, const uint32_t *inputs,
+                const uint32_t *results);
+/* Makes a value one of unknown shape; |any_rank|: not even the rank. */
+void kneff_dynamic(kneff *k, uint32_t value, bool any_rank);
 /* Borrowed until kneff_fini. */
 void kneff_weights(kneff *k, const void *data, uint64_t size);
 
