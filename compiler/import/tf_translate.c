@@ -6,19 +6,39 @@
 
 #define FOLD_BYTES ((size_t)256 << 20) /* of constants evaluated during the translation */
 #define MAX_LISTED 8                   /* unsupported operators named in one message */
+#define MAX_IN_REGIONS (1u << 20)      /* nodes translated inside of regions, again and again */
 
 /* What a node has become: values by port. */
 typedef struct result {
     kgr_value **v; /* NULL entries: the translation made nothing for this port */
     uint32_t n;
+    uint32_t turn;   /* of the translation this is from: of another one it counts as nothing */
+    uint8_t visited; /* by the sort: 1 begun, 2 done */
 } result;
 
+/* A result of a translation around, which comes back when the one of a region is over. */
+typedef struct kept {
+    uint32_t id;
+    result r;
+} kept;
+
+/* What all translations of one graph have in common. */
+typedef struct shared {
+    result *results; /* [n_nodes] */
+    uint32_t turns, in_regions;
+} shared;
+
+/* One translation: of a graph, or of a region on its way into the graph of a body. */
 typedef struct translation {
     tf_import imp;
-    const tf_boundary *boundary;
-    result *results; /* [n_nodes] */
+    shared *all;
+    uint32_t turn;
+    kept *kept;
+    uint32_t n_kept, cap_kept;
     tf_node **order; /* [n_order] topological, what the outputs need */
-    uint32_t n_order;
+    uint32_t n_order, cap_order;
+    struct frame *stack; /* of the sort */
+    uint32_t cap_stack;
 } translation;
 
 static kaena_status no_memory(const translation *t)
@@ -28,9 +48,47 @@ static kaena_status no_memory(const translation *t)
 
 /* --- Order ------------------------------------------------------------------------------------ */
 
+/* The node's result in this translation, which replaces that of another one; NULL: no memory. */
+static result *own(translation *t, const tf_node *n)
+{
+    result *r = &t->all->results[n->id];
+    if (r->turn == t->turn)
+        return r;
+    if (r->turn) {
+        if (t->n_kept == t->cap_kept) {
+            uint32_t cap = t->cap_kept ? t->cap_kept * 2 : 64;
+            kept *fresh = KAENA_NEW_N(t->imp.arena, kept, cap);
+            if (!fresh)
+                return NULL;
+            if (t->n_kept)
+                memcpy(fresh, t->kept, t->n_kept * sizeof *fresh);
+            t->kept = fresh;
+            t->cap_kept = cap;
+        }
+        t->kept[t->n_kept++] = (kept){n->id, *r};
+    }
+    *r = (result){.turn = t->turn};
+    return r;
+}
+
+static void give_back(translation *t)
+{
+    while (t->n_kept) {
+        const kept *k = &t->kept[--t->n_kept];
+        t->all->results[k->id] = k->r;
+    }
+}
+
+static const result *look(const translation *t, const tf_node *n)
+{
+    static const result nothing;
+    const result *r = &t->all->results[n->id];
+    return r->turn == t->turn ? r : &nothing;
+}
+
 static bool is_given(const translation *t, tf_edge e)
 {
-    const result *r = &t->results[e.node->id];
+    const result *r = look(t, e.node);
     return e.port < r->n && r->v[e.port];
 }
 
@@ -48,44 +106,68 @@ static kaena_status refuse_cycle(const translation *t, const tf_node *n)
     return KAENA_INVALID_ARGUMENT;
 }
 
+static bool push(translation *t, uint32_t *depth, tf_node *n)
+{
+    result *r = own(t, n);
+    if (r && *depth == t->cap_stack) {
+        uint32_t cap = t->cap_stack ? t->cap_stack * 2 : 64;
+        frame *fresh = KAENA_NEW_N(t->imp.arena, frame, cap);
+        if (!fresh)
+            return false;
+        if (*depth)
+            memcpy(fresh, t->stack, *depth * sizeof *fresh);
+        t->stack = fresh;
+        t->cap_stack = cap;
+    }
+    if (!r)
+        return false;
+    r->visited = 1;
+    t->stack[(*depth)++] = (frame){n, 0};
+    return true;
+}
+
+static bool append(translation *t, tf_node *n)
+{
+    if (t->n_order == t->cap_order) {
+        uint32_t cap = t->cap_order ? t->cap_order * 2 : 64;
+        tf_node **fresh = KAENA_NEW_N(t->imp.arena, tf_node *, cap);
+        if (!fresh)
+            return false;
+        if (t->n_order)
+            memcpy(fresh, t->order, t->n_order * sizeof *fresh);
+        t->order = fresh;
+        t->cap_order = cap;
+    }
+    t->order[t->n_order++] = n;
+    return true;
+}
+
 /* Appends what |root| needs, and it, to the order. */
-static kaena_status visit(translation *t, tf_node *root, uint8_t *state, frame *stack)
+static kaena_status visit(translation *t, tf_node *root)
 {
     uint32_t depth = 0;
-    if (state[root->id])
+    if (look(t, root)->visited)
         return KAENA_OK;
-    stack[depth++] = (frame){root, 0};
-    state[root->id] = 1;
+    if (!push(t, &depth, root))
+        return no_memory(t);
     while (depth) {
-        frame *f = &stack[depth - 1];
+        frame *f = &t->stack[depth - 1];
         if (f->next == f->node->n_in) {
-            state[f->node->id] = 2;
-            t->order[t->n_order++] = f->node;
+            result *r = own(t, f->node);
+            if (!r || !append(t, f->node))
+                return no_memory(t);
+            r->visited = 2;
             depth--;
             continue;
         }
         tf_edge e = f->node->in[f->next++];
-        if (is_given(t, e) || state[e.node->id] == 2)
+        if (is_given(t, e) || look(t, e.node)->visited == 2)
             continue;
-        if (state[e.node->id] == 1)
+        if (look(t, e.node)->visited == 1)
             return refuse_cycle(t, e.node);
-        state[e.node->id] = 1;
-        stack[depth++] = (frame){e.node, 0};
+        if (!push(t, &depth, e.node))
+            return no_memory(t);
     }
-    return KAENA_OK;
-}
-
-static kaena_status sort(translation *t)
-{
-    const tf_graph *tf = t->imp.tf;
-    uint8_t *state = KAENA_NEW_N(t->imp.arena, uint8_t, tf->n_nodes);
-    frame *stack = KAENA_NEW_N(t->imp.arena, frame, tf->n_nodes);
-    t->order = KAENA_NEW_N(t->imp.arena, tf_node *, tf->n_nodes);
-    if (!state || !stack || !t->order)
-        return no_memory(t);
-    for (uint32_t i = 0; i < t->boundary->n_out; i++)
-        if (!is_given(t, t->boundary->out[i].edge))
-            KAENA_TRY(visit(t, t->boundary->out[i].edge.node, state, stack));
     return KAENA_OK;
 }
 
@@ -143,15 +225,18 @@ static kaena_status value_of(const translation *t, tf_edge e, kgr_value **out)
     if (!is_given(t, e))
         return KAENA_FAIL(t->imp.err, INVALID_ARGUMENT, "node '%s' (%s) has no result %u",
                           e.node->name, e.node->op, e.port);
-    *out = t->results[e.node->id].v[e.port];
+    *out = look(t, e.node)->v[e.port];
     return KAENA_OK;
 }
 
 static kaena_status keep_results(translation *t, const tf_node *n, const tf_xlat *x)
 {
-    result *r = &t->results[n->id];
+    result *r = own(t, n);
+    if (!r)
+        return no_memory(t);
     if (r->n == 0) {
-        *r = (result){x->out, x->n_out};
+        r->v = x->out;
+        r->n = x->n_out;
         return KAENA_OK;
     }
     /* Some of its ports are inputs of the model: these stay. */
@@ -161,7 +246,8 @@ static kaena_status keep_results(translation *t, const tf_node *n, const tf_xlat
         return no_memory(t);
     for (uint32_t i = 0; i < n_out; i++)
         v[i] = i < r->n && r->v[i] ? r->v[i] : i < x->n_out ? x->out[i] : NULL;
-    *r = (result){v, n_out};
+    r->v = v;
+    r->n = n_out;
     return KAENA_OK;
 }
 
@@ -182,13 +268,80 @@ static kaena_status translate_node(translation *t, const tf_node *n)
     return keep_results(t, n, &x);
 }
 
+/* Translates what the |n| roots need that is not given. */
+static kaena_status translate_nodes(translation *t, const tf_edge *roots, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (roots[i].node && !is_given(t, roots[i]))
+            KAENA_TRY(visit(t, roots[i].node));
+    KAENA_TRY(check_operators(t));
+    for (uint32_t i = 0; i < t->n_order; i++)
+        KAENA_TRY_WRAP(t->imp.err, translate_node(t, t->order[i]), "node '%s' (%s)",
+                       t->order[i]->name, t->order[i]->op);
+    return KAENA_OK;
+}
+
+/* |v| stands for |e| from now on. */
+static kaena_status give(translation *t, tf_edge e, kgr_value *v)
+{
+    result *r = own(t, e.node);
+    if (!r)
+        return no_memory(t);
+    if (e.port >= r->n) {
+        kgr_value **list = KAENA_NEW_N(t->imp.arena, kgr_value *, e.port + 1);
+        if (!list)
+            return no_memory(t);
+        if (r->n)
+            memcpy(list, r->v, r->n * sizeof(kgr_value *));
+        r->v = list;
+        r->n = e.port + 1;
+    }
+    r->v[e.port] = v;
+    return KAENA_OK;
+}
+
+/* --- Regions ---------------------------------------------------------------------------------- */
+
+static kaena_status region_nodes(translation *t, const tf_region *r, kgr_value *const *in,
+                                 kgr_value **out)
+{
+    for (uint32_t i = 0; i < r->n_in; i++)
+        if (r->in[i].node && in[i])
+            KAENA_TRY(give(t, r->in[i], in[i]));
+    KAENA_TRY(translate_nodes(t, r->out, r->n_out));
+    for (uint32_t i = 0; i < r->n_out; i++)
+        if (r->out[i].node)
+            KAENA_TRY_WRAP(t->imp.err, value_of(t, r->out[i], &out[i]), "result %u", i);
+    return KAENA_OK;
+}
+
+kaena_status tf_translate_region(tf_xlat *x, const tf_region *r, kgr_graph *g, kgr_value *const *in,
+                                 kgr_value **out)
+{
+    /* The importer of a node is the first member of its translation. */
+    translation *around = (translation *)x->imp;
+    translation t = {.imp = *x->imp, .all = around->all, .turn = ++around->all->turns};
+    t.imp.g = g;
+    t.imp.depth++;
+    if (t.imp.depth > KGR_MAX_DEPTH)
+        return KAENA_FAIL(t.imp.err, UNIMPLEMENTED,
+                          "branches and loops are nested more than %d deep", KGR_MAX_DEPTH);
+    kaena_status s = region_nodes(&t, r, in, out);
+    give_back(&t);
+    x->imp->fold_left = t.imp.fold_left;
+    around->all->in_regions += t.n_order;
+    if (s == KAENA_OK && around->all->in_regions > MAX_IN_REGIONS)
+        return KAENA_FAIL(t.imp.err, RESOURCE_EXHAUSTED,
+                          "the branches and loops have more than %u nodes", MAX_IN_REGIONS);
+    return s;
+}
+
 /* --- The boundary ----------------------------------------------------------------------------- */
 
-static kaena_status add_inputs(translation *t)
+static kaena_status add_inputs(translation *t, const tf_boundary *b)
 {
-    for (uint32_t i = 0; i < t->boundary->n_in; i++) {
-        const tf_input *in = &t->boundary->in[i];
-        result *r = &t->results[in->edge.node->id];
+    for (uint32_t i = 0; i < b->n_in; i++) {
+        const tf_input *in = &b->in[i];
         if (in->edge.port > TF_MAX_PORTS)
             return KAENA_FAIL(t->imp.err, INVALID_ARGUMENT,
                               "input '%s': no node has that many "
@@ -196,26 +349,20 @@ static kaena_status add_inputs(translation *t)
                               in->name);
         if (is_given(t, in->edge))
             return KAENA_FAIL(t->imp.err, INVALID_ARGUMENT, "input '%s' is named twice", in->name);
-        kgr_value **v =
-            KAENA_NEW_N(t->imp.arena, kgr_value *, in->edge.port < r->n ? r->n : in->edge.port + 1);
-        if (!v)
+        kgr_value *v = kgr_value_add(t->imp.g, in->name, in->dtype, &in->shape);
+        if (!v || !kgr_input_add(t->imp.g, v))
             return no_memory(t);
-        if (r->n)
-            memcpy(v, r->v, r->n * sizeof(kgr_value *));
-        *r = (result){v, in->edge.port < r->n ? r->n : in->edge.port + 1};
-        v[in->edge.port] = kgr_value_add(t->imp.g, in->name, in->dtype, &in->shape);
-        if (!v[in->edge.port] || !kgr_input_add(t->imp.g, v[in->edge.port]))
-            return no_memory(t);
+        KAENA_TRY(give(t, in->edge, v));
     }
     return KAENA_OK;
 }
 
 /* An output is the result of an Identity, so that it has its name and no other output is the same
  * value; the passes take it away again. */
-static kaena_status add_outputs(translation *t)
+static kaena_status add_outputs(translation *t, const tf_boundary *b)
 {
-    for (uint32_t i = 0; i < t->boundary->n_out; i++) {
-        const tf_output *out = &t->boundary->out[i];
+    for (uint32_t i = 0; i < b->n_out; i++) {
+        const tf_output *out = &b->out[i];
         kgr_value *v;
         KAENA_TRY_WRAP(t->imp.err, value_of(t, out->edge, &v), "output '%s'", out->name);
         kgr_node *n = kgr_node_add(t->imp.g, NULL, KOP_Identity, out->edge.node->name,
@@ -236,21 +383,22 @@ static kaena_status add_outputs(translation *t)
 kaena_status tf_translate(tf_graph *g, const tf_boundary *boundary, const char *name,
                           kgr_graph **out, kaena_err *err)
 {
+    shared all = {.turns = 1};
     translation t = {.imp = {.arena = g->arena, .tf = g, .err = err, .fold_left = FOLD_BYTES},
-                     .boundary = boundary};
+                     .all = &all,
+                     .turn = 1};
     t.imp.g = kgr_graph_create(g->arena, name);
-    t.results = KAENA_NEW_N(g->arena, result, g->n_nodes);
-    if (!t.imp.g || !t.results)
+    all.results = KAENA_NEW_N(g->arena, result, g->n_nodes);
+    tf_edge *roots = KAENA_NEW_N(g->arena, tf_edge, boundary->n_out);
+    if (!t.imp.g || !all.results || !roots)
         return no_memory(&t);
     if (boundary->n_out == 0)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "the graph has no outputs");
-    KAENA_TRY(add_inputs(&t));
-    KAENA_TRY(sort(&t));
-    KAENA_TRY(check_operators(&t));
-    for (uint32_t i = 0; i < t.n_order; i++)
-        KAENA_TRY_WRAP(err, translate_node(&t, t.order[i]), "node '%s' (%s)", t.order[i]->name,
-                       t.order[i]->op);
-    KAENA_TRY(add_outputs(&t));
+    for (uint32_t i = 0; i < boundary->n_out; i++)
+        roots[i] = boundary->out[i].edge;
+    KAENA_TRY(add_inputs(&t, boundary));
+    KAENA_TRY(translate_nodes(&t, roots, boundary->n_out));
+    KAENA_TRY(add_outputs(&t, boundary));
     (void)kgr_remove_dead(t.imp.g);
     *out = t.imp.g;
     return KAENA_OK;

@@ -21,6 +21,7 @@ typedef struct tf_import {
     kgr_graph *g;
     kaena_err *err;
     size_t fold_left; /* bytes that evaluation at once may still make */
+    uint32_t depth;   /* of regions in regions; the graph itself has 0 */
 } tf_import;
 
 struct tf_xlat {
@@ -72,6 +73,15 @@ int64_t tf_const_int(tf_xlat *x, const kgr_value *v, const char *what);
 double tf_const_float(tf_xlat *x, const kgr_value *v, const char *what);
 /* A number that names a dimension of |rank|, negative from behind: an error where it is outside. */
 int32_t tf_axis(tf_xlat *x, int64_t axis, int32_t rank);
+
+/* --- Regions -----------------------------------------------------------------------------------
+ */
+
+/* Translates region |r| of x->node into |g|, a body's graph or x's own: |in| [r->n_in] are values
+ * of |g| (NULL where nothing is passed), |out| [r->n_out] gets its results (untouched where it has
+ * none). */
+kaena_status tf_translate_region(tf_xlat *x, const tf_region *r, kgr_graph *g, kgr_value *const *in,
+                                 kgr_value **out) KAENA_CHECKED;
 
 /* --- Making values ---------------------------------------------------------------------------- */
 
