@@ -6,9 +6,11 @@
 #include "pass_util.h"
 #include "steps.h"
 
+#define NOT_WORTH_IT "not worth the way to the device and back"
+
 static kaena_status decide(kgr_node *n, kcc_lowerable_fn lowerable, kaena_err *err)
 {
-    if (n->device == KGR_HOST)
+    if (n->device == KGR_HOST || n->n_body)
         return KAENA_OK;
     const char *reason = "no lowering";
     bool runs = true;
@@ -96,8 +98,9 @@ static void add_to(island *i, double gain, double crossing, bool pinned)
     i->pinned |= pinned;
 }
 
-/* Moves to the host what does not pay; gives whether anything moved. */
-static bool absorb_islands(kgr_graph *g, islands *s)
+/* Moves to the host what does not pay; gives whether anything moved, and what the device saves as
+ * things stand. */
+static bool absorb_islands(kgr_graph *g, islands *s, double *gain_us)
 {
     uint32_t n_steps = kcc_steps_assign(g, true, s->step_of);
     join_neighbours(g, s);
@@ -113,6 +116,10 @@ static bool absorb_islands(kgr_graph *g, islands *s)
         add_to(&s->of[root_of(s, id_of(n))], gain, crossing, pinned);
         add_to(&s->whole[s->step_of[id_of(n)]], gain, crossing, pinned);
     }
+    *gain_us = 0;
+    for (uint32_t i = 0; i < n_steps; i++)
+        if (s->whole[i].gain != -KCC_DEVICE_STEP_US)
+            *gain_us += s->whole[i].gain;
     bool moved = false;
     for (kgr_node *n = g->first; n; n = n->next) {
         if (n->device != KGR_DEVICE)
@@ -122,11 +129,108 @@ static bool absorb_islands(kgr_graph *g, islands *s)
         bool whole_goes = whole->borders && !whole->pinned && whole->gain < 0;
         if (part_goes || whole_goes) {
             n->device = KGR_HOST;
-            n->reason = "not worth the way to the device and back";
+            n->reason = NOT_WORTH_IT;
             moved = true;
         }
     }
     return moved;
+}
+
+/* Joining steps may bring others between host steps, each time fewer. */
+static kaena_status absorb(kgr_graph *g, double *gain_us, kaena_err *err)
+{
+    size_t values = g->n_values ? g->n_values : 1;
+    islands s = {.step_of = calloc(values, sizeof *s.step_of),
+                 .parent = calloc(values, sizeof *s.parent),
+                 .of = calloc(values, sizeof *s.of),
+                 .whole = calloc((size_t)g->n_nodes + 2, sizeof *s.whole)};
+    kaena_status status = KAENA_OK;
+    if (!s.step_of || !s.parent || !s.of || !s.whole)
+        status = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %u nodes", g->n_nodes);
+    for (int i = 0; status == KAENA_OK && i < 16 && absorb_islands(g, &s, gain_us); i++)
+        ;
+    free(s.step_of);
+    free(s.parent);
+    free(s.of);
+    free(s.whole);
+    return status;
+}
+
+/* --- Bodies ---------------------------------------------------------------------------------- */
+
+typedef struct partition {
+    const kcc_options *opt;
+    kcc_lowerable_fn lowerable;
+    kaena_err *err;
+} partition;
+
+/* Whether anything in |g| or its bodies is to run on the device because the user says so. */
+static bool has_pinned(const kgr_graph *g)
+{
+    for (const kgr_node *n = g->first; n; n = n->next) {
+        if (n->device == KGR_DEVICE && n->reason)
+            return true;
+        for (uint32_t b = 0; b < n->n_body; b++)
+            if (has_pinned(n->body[b]))
+                return true;
+    }
+    return false;
+}
+
+static kaena_status to_host(kgr_graph *g, void *ctx, kaena_err *err)
+{
+    (void)ctx;
+    (void)err;
+    for (kgr_node *n = g->first; n; n = n->next) {
+        n->reason = n->device == KGR_HOST ? n->reason : NOT_WORTH_IT;
+        n->device = KGR_HOST;
+    }
+    return KAENA_OK;
+}
+
+/* The plan hands on values: what a step with bodies reads must be one. */
+static kaena_status make_values(kgr_graph *g, kgr_node *n, kaena_err *err)
+{
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        kgr_value *v = n->in[i];
+        bool used = i < kgr_own_inputs(n);
+        for (uint32_t b = 0; b < n->n_body && !used; b++) {
+            const kgr_value *inner = kgr_body_input(n, b, i);
+            used = inner && inner->n_uses;
+        }
+        if (!v || !v->t.data || !used)
+            continue;
+        kgr_node *copy;
+        KAENA_TRY(kcc_insert(g, n, KOP_Identity, v->name, &v, 1, &copy, err));
+        copy->device = KGR_HOST;
+        copy->reason = "a constant that a step of the plan reads";
+        kgr_node_set_input(n, i, copy->out[0]);
+    }
+    return KAENA_OK;
+}
+
+static kaena_status partition_graph(partition *p, kgr_graph *g, double *gain_us);
+
+/* A node with bodies becomes a part of the plan if the device has something to win inside. */
+static kaena_status place_bodies(partition *p, kgr_node *n, double *gain_us)
+{
+    bool pinned = p->opt->must_compile;
+    for (uint32_t b = 0; b < n->n_body; b++) {
+        double of_body;
+        KAENA_TRY(partition_graph(p, n->body[b], &of_body));
+        *gain_us += of_body;
+        pinned = pinned || has_pinned(n->body[b]);
+    }
+    bool by_plan = n->op == KOP_If || n->op == KOP_Loop;
+    if (n->device == KGR_HOST || !by_plan || (*gain_us <= 0 && !pinned)) {
+        n->reason = n->device == KGR_HOST ? n->reason : "nothing in its bodies is worth a step";
+        n->device = KGR_HOST;
+        for (uint32_t b = 0; b < n->n_body; b++)
+            KAENA_TRY(kgr_each_graph(n->body[b], to_host, NULL, p->err));
+        return KAENA_OK;
+    }
+    n->device = KGR_PLAN;
+    return KAENA_OK;
 }
 
 static kaena_status refuse_host(const kgr_graph *g, kaena_err *err)
@@ -147,27 +251,32 @@ static kaena_status refuse_host(const kgr_graph *g, kaena_err *err)
     return KAENA_UNIMPLEMENTED;
 }
 
+/* |*gain_us|: what the device saves of the time of one run of |g|. */
+static kaena_status partition_graph(partition *p, kgr_graph *g, double *gain_us)
+{
+    double of_bodies = 0, of_nodes;
+    for (kgr_node *n = g->first; n; n = n->next)
+        KAENA_TRY(decide(n, p->lowerable, p->err));
+    for (kgr_node *n = g->first; n; n = n->next) {
+        double of_node = 0;
+        if (n->n_body)
+            KAENA_TRY(place_bodies(p, n, &of_node));
+        of_bodies += n->device == KGR_PLAN ? of_node : 0;
+    }
+    if (p->opt->must_compile)
+        KAENA_TRY(refuse_host(g, p->err));
+    KAENA_TRY(absorb(g, &of_nodes, p->err));
+    for (kgr_node *n = g->first; n; n = n->next)
+        if (n->device == KGR_PLAN)
+            KAENA_TRY(make_values(g, n, p->err));
+    *gain_us = of_nodes + of_bodies;
+    return KAENA_OK;
+}
+
 kaena_status kcc_pass_partition(kgr_graph *g, const kcc_options *opt, kcc_lowerable_fn lowerable,
                                 kaena_err *err)
 {
-    size_t values = g->n_values ? g->n_values : 1;
-    islands s = {.step_of = calloc(values, sizeof *s.step_of),
-                 .parent = calloc(values, sizeof *s.parent),
-                 .of = calloc(values, sizeof *s.of),
-                 .whole = calloc((size_t)g->n_nodes + 2, sizeof *s.whole)};
-    kaena_status status = KAENA_OK;
-    if (!s.step_of || !s.parent || !s.of || !s.whole)
-        status = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %u nodes", g->n_nodes);
-    for (kgr_node *n = g->first; n && status == KAENA_OK; n = n->next)
-        status = decide(n, lowerable, err);
-    if (status == KAENA_OK && opt->must_compile)
-        status = refuse_host(g, err);
-    /* Joining steps may bring others between host steps, each time fewer. */
-    for (int i = 0; status == KAENA_OK && i < 16 && absorb_islands(g, &s); i++)
-        ;
-    free(s.step_of);
-    free(s.parent);
-    free(s.of);
-    free(s.whole);
-    return status;
+    partition p = {opt, lowerable, err};
+    double gain_us;
+    return partition_graph(&p, g, &gain_us);
 }

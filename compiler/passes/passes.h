@@ -20,6 +20,10 @@ kaena_status kcc_pass_infer(kgr_graph *g, const kcc_options *opt, kaena_err *err
 /* Nodes whose inputs are all constants become constants. */
 kaena_status kcc_pass_fold(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
+/* Constants move into the bodies that capture them, and an If of a constant condition becomes what
+ * it chooses: |*inlined| is set then, and nodes may be left to fold. */
+kaena_status kcc_pass_bodies(kgr_graph *g, bool *inlined, kaena_err *err) KAENA_CHECKED;
+
 /* Fewer and more regular nodes, same function. Afterwards:
  * - Squeeze, Unsqueeze and Flatten are Reshapes by a constant shape without 0 and -1;
  * - Sum, Max and Min have two operands;
@@ -47,7 +51,9 @@ typedef bool (*kcc_lowerable_fn)(const kgr_node *n, const char **reason);
 /* Sets device and reason of every node. Pinned nodes stay where they are: UNIMPLEMENTED where the
  * device cannot run one. A node whose result's shape depends on data goes to the host, and so do
  * connected nodes next to the host that would wait longer for their tensors than the host needs to
- * compute them (cost.h). UNIMPLEMENTED with must_compile when anything is left for the host: names
+ * compute them (cost.h). An If or Loop whose bodies have work for the device becomes a part of the
+ * plan (KGR_PLAN) and its bodies are partitioned likewise; other bodies stay on the host as wholes.
+ * UNIMPLEMENTED with must_compile when anything is left for the host: names
  * the first nodes and their reasons. */
 kaena_status kcc_pass_partition(kgr_graph *g, const kcc_options *opt, kcc_lowerable_fn lowerable,
                                 kaena_err *err) KAENA_CHECKED;
@@ -57,8 +63,10 @@ kaena_status kcc_pass_partition(kgr_graph *g, const kcc_options *opt, kcc_lowera
  * differ in type and kgr_infer and kgr_eval no longer apply to it. See cast.c for the rules. */
 kaena_status kcc_pass_cast(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
+/* A run of nodes of one place: device or host; or one node of the plan, whose bodies have steps of
+ * their own. */
 typedef struct kcc_step {
-    bool on_device;
+    bool on_device, by_plan;
     kgr_node **nodes; /* in the order of the graph */
     uint32_t n_nodes;
     /* What the step reads of graph inputs and other steps' results (no constants), and which of its

@@ -27,23 +27,42 @@ uint32_t kcc_steps_assign(const kgr_graph *g, bool device_first, uint32_t *step_
     return most + 1;
 }
 
-/* Sorts the list of nodes by step, stable. */
-static void sort_nodes(kgr_graph *g, const uint32_t *step_of, uint32_t n_steps, kcc_partition *out)
+/* Sorts the list of nodes by |number|, stable. */
+static void sort_nodes(kgr_graph *g, const uint32_t *number, uint32_t n_numbers)
 {
-    uint32_t *count = KAENA_NEW_N(g->arena, uint32_t, n_steps);
-    for (const kgr_node *n = g->first; n; n = n->next)
-        count[step_of[n->out[0]->id]]++;
-    for (uint32_t i = 0; i < n_steps; i++)
-        out->steps[i].nodes = KAENA_NEW_N(g->arena, kgr_node *, count[i]);
+    uint32_t n = 0, *end = KAENA_NEW_N(g->arena, uint32_t, n_numbers + 1);
+    kgr_node **sorted = KAENA_NEW_N(g->arena, kgr_node *, g->n_nodes);
+    for (const kgr_node *node = g->first; node; node = node->next)
+        end[number[node->out[0]->id] + 1]++;
+    for (uint32_t i = 1; i <= n_numbers; i++)
+        end[i] += end[i - 1];
+    for (kgr_node *node = g->first; node; node = node->next, n++)
+        sorted[end[number[node->out[0]->id]]++] = node;
+    for (uint32_t i = 0; i < n; i++)
+        if (sorted[i] != g->last)
+            kgr_node_move(g, sorted[i], NULL);
+}
+
+/* Makes the steps of the sorted list, and |step_of| from the numbers: a node of the plan is a step
+ * of its own, which parts what stands before and behind it. */
+static void make_steps(kgr_graph *g, const uint32_t *number, uint32_t *step_of, kcc_partition *out)
+{
+    kgr_node **nodes = KAENA_NEW_N(g->arena, kgr_node *, g->n_nodes);
+    kcc_step *s = NULL;
+    uint32_t at = 0, last = 0;
+    out->steps = KAENA_NEW_N(g->arena, kcc_step, g->n_nodes);
     for (kgr_node *n = g->first; n; n = n->next) {
-        kcc_step *s = &out->steps[step_of[n->out[0]->id]];
-        s->on_device = n->device == KGR_DEVICE;
-        s->nodes[s->n_nodes++] = n;
+        bool apart = n->device == KGR_PLAN;
+        if (!s || apart || s->by_plan || number[n->out[0]->id] != last) {
+            s = &out->steps[out->n_steps++];
+            *s = (kcc_step){
+                .on_device = n->device == KGR_DEVICE, .by_plan = apart, .nodes = &nodes[at]};
+        }
+        last = number[n->out[0]->id];
+        step_of[n->out[0]->id] = out->n_steps - 1;
+        nodes[at++] = n;
+        s->n_nodes++;
     }
-    for (uint32_t i = 0; i < n_steps; i++)
-        for (uint32_t j = 0; j < out->steps[i].n_nodes; j++)
-            if (out->steps[i].nodes[j] != g->last)
-                kgr_node_move(g, out->steps[i].nodes[j], NULL);
 }
 
 /* What crosses the border of step |i|. |seen| has a mark per value: the last step + 1 that listed
@@ -86,21 +105,17 @@ void kcc_partition_build(kgr_graph *g, kcc_partition *out)
              *b = KAENA_NEW_N(g->arena, uint32_t, g->n_values),
              *seen = KAENA_NEW_N(g->arena, uint32_t, g->n_values);
     for (const kgr_node *n = g->first; n; n = n->next) {
-        assert(n->device == KGR_DEVICE || n->device == KGR_HOST);
+        assert(n->device != KGR_UNPLACED);
         *(n->device == KGR_DEVICE ? &p.n_device_nodes : &p.n_host_nodes) += 1;
     }
     /* Whichever kind comes first may leave its first step empty, so each numbering is counted
      * without. */
     uint32_t n_a = kcc_steps_assign(g, true, a), n_b = kcc_steps_assign(g, false, b);
     bool swap = n_b < n_a;
-    uint32_t n = swap ? n_b : n_a;
-    const uint32_t *step_of = swap ? b : a;
-    p.steps = KAENA_NEW_N(g->arena, kcc_step, n);
-    sort_nodes(g, step_of, n, &p);
-    for (uint32_t i = 0; i < n; i++)
+    uint32_t *number = swap ? b : a, *step_of = swap ? a : b;
+    sort_nodes(g, number, swap ? n_b : n_a);
+    make_steps(g, number, step_of, &p);
+    for (uint32_t i = 0; i < p.n_steps; i++)
         find_boundary(g, &p.steps[i], i, step_of, seen);
-    for (uint32_t i = 0; i < n; i++)
-        if (p.steps[i].n_nodes)
-            p.steps[p.n_steps++] = p.steps[i];
     *out = p;
 }

@@ -51,6 +51,7 @@ typedef enum kgr_place {
     KGR_UNPLACED,
     KGR_DEVICE,
     KGR_HOST, /* set before the partition pass: the user's will; the node stays in one piece */
+    KGR_PLAN, /* by the plan: its bodies have steps of their own, some on the device */
 } kgr_place;
 
 struct kgr_node {

@@ -274,6 +274,8 @@ static kaena_status parse_suffix(parser *p, draft *d)
         d->device = KGR_DEVICE;
     else if (kgr_text_take_word(c, "host"))
         d->device = KGR_HOST;
+    else if (kgr_text_take_word(c, "plan"))
+        d->device = KGR_PLAN;
     if (d->device == KGR_HOST && kgr_text_peek(c) == '"')
         KAENA_TRY(kgr_text_name(c, &d->reason));
     return KAENA_OK;

@@ -243,7 +243,9 @@ static void print_node(printer *p, const kgr_node *n)
         print_quoted(out, n->origin, strlen(n->origin));
     }
     if (n->device)
-        kaena_strbuf_printf(out, n->device == KGR_DEVICE ? " device" : " host");
+        kaena_strbuf_printf(out, n->device == KGR_DEVICE ? " device"
+                                 : n->device == KGR_PLAN ? " plan"
+                                                         : " host");
     if (n->device == KGR_HOST && n->reason) {
         kaena_strbuf_printf(out, " ");
         print_quoted(out, n->reason, strlen(n->reason));
