@@ -8,33 +8,97 @@
 #include "file.h"
 #include "neff.h"
 
-static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
+static kaena_status import_one(kcc_compilation *c, kaena_err *err)
 {
-    if (c->graph)
-        return KAENA_OK;
+    c->io = (kcc_io_config){0};
     if (c->io_config)
         KAENA_TRY(kcc_io_config_parse(c->arena, c->io_config, &c->io, err));
     return c->framework->import(c, err);
 }
 
+static kaena_status stage_import(kcc_compilation *c, kaena_err *err)
+{
+    bool given = c->graph;
+    c->n_graphs = c->n_io_configs > 1 && !given ? c->n_io_configs : 1;
+    c->graphs = KAENA_NEW_N(c->arena, kgr_graph *, c->n_graphs);
+    for (uint32_t i = 0; i < c->n_graphs; i++) {
+        if (c->n_io_configs)
+            c->io_config = c->io_configs[i];
+        if (!given)
+            KAENA_TRY(import_one(c, err));
+        c->graphs[i] = c->graph;
+    }
+    c->graph = c->graphs[0];
+    return KAENA_OK;
+}
+
+typedef kaena_status graph_pass(kgr_graph *g, const kcc_options *opt, kaena_err *err);
+
+/* For the graphs alone. */
+static kaena_status each_whole(kcc_compilation *c, graph_pass *pass, kaena_err *err)
+{
+    for (uint32_t i = 0; i < c->n_graphs; i++)
+        KAENA_TRY(pass(c->graphs[i], &c->opt, err));
+    return KAENA_OK;
+}
+
+typedef struct passing {
+    graph_pass *pass;
+    const kcc_options *opt;
+} passing;
+
+static kaena_status pass_one(kgr_graph *g, void *ctx, kaena_err *err)
+{
+    const passing *p = ctx;
+    return p->pass(g, p->opt, err);
+}
+
+/* For the graphs and their bodies. */
+static kaena_status each_graph(kcc_compilation *c, graph_pass *pass, kaena_err *err)
+{
+    passing p = {pass, &c->opt};
+    for (uint32_t i = 0; i < c->n_graphs; i++)
+        KAENA_TRY(kgr_each_graph(c->graphs[i], pass_one, &p, err));
+    return KAENA_OK;
+}
+
 static kaena_status stage_pin(kcc_compilation *c, kaena_err *err)
 {
-    return kcc_pass_pin(c->graph, &c->opt, err);
+    return each_whole(c, kcc_pass_pin, err);
 }
 
 static kaena_status stage_infer(kcc_compilation *c, kaena_err *err)
 {
-    return kcc_pass_infer(c->graph, &c->opt, err);
+    return each_whole(c, kcc_pass_infer, err);
+}
+
+/* What an If chose may be folded further. */
+static kaena_status fold_graph(kgr_graph *g, const kcc_options *opt, kaena_err *err)
+{
+    bool inlined = true;
+    while (inlined) {
+        inlined = false;
+        KAENA_TRY(kcc_pass_fold(g, opt, err));
+        KAENA_TRY(kcc_pass_bodies(g, &inlined, err));
+    }
+    return KAENA_OK;
 }
 
 static kaena_status stage_fold(kcc_compilation *c, kaena_err *err)
 {
-    return kcc_pass_fold(c->graph, &c->opt, err);
+    return each_graph(c, fold_graph, err);
+}
+
+static kaena_status simplify_graph(kgr_graph *g, const kcc_options *opt, kaena_err *err)
+{
+    bool inlined = false;
+    KAENA_TRY(kcc_pass_simplify(g, opt, err));
+    return kcc_pass_bodies(g, &inlined, err);
 }
 
 static kaena_status stage_simplify(kcc_compilation *c, kaena_err *err)
 {
-    return kcc_pass_simplify(c->graph, &c->opt, err);
+    return each_graph(c, simplify_graph, err);
 }
 
 /* Makes a value an output of the model, if it is not one. */
@@ -48,7 +112,7 @@ static void keep_value(kgr_graph *g, kgr_value *v)
 
 static kaena_status stage_fuse(kcc_compilation *c, kaena_err *err)
 {
-    KAENA_TRY(kcc_pass_fuse(c->graph, &c->opt, err));
+    KAENA_TRY(each_graph(c, kcc_pass_fuse, err));
     if (c->keep_all)
         for (const kgr_node *n = c->graph->first; n; n = n->next)
             for (uint32_t k = 0; k < n->n_out; k++)
@@ -56,30 +120,34 @@ static kaena_status stage_fuse(kcc_compilation *c, kaena_err *err)
     return KAENA_OK;
 }
 
+static kaena_status partition_graph(kgr_graph *g, const kcc_options *opt, kaena_err *err)
+{
+    return kcc_pass_partition(g, opt, kcc_lowerable, err);
+}
+
 static kaena_status stage_partition(kcc_compilation *c, kaena_err *err)
 {
-    return kcc_pass_partition(c->graph, &c->opt, kcc_lowerable, err);
+    return each_whole(c, partition_graph, err);
 }
 
 static kaena_status stage_cast(kcc_compilation *c, kaena_err *err)
 {
-    KAENA_TRY(kcc_pass_cast(c->graph, &c->opt, err));
-    kcc_partition_build(c->graph, &c->plan);
+    kcc_unit **last = &c->units;
+    c->variant = KAENA_NEW_N(c->arena, kcc_unit *, c->n_graphs);
+    for (uint32_t i = 0; i < c->n_graphs; i++)
+        KAENA_TRY(kcc_unit_create(c->arena, c->graphs[i], &c->opt, &last, &c->variant[i], err));
+    for (const kcc_unit *u = c->units; u; u = u->next) {
+        c->n_device_nodes += u->plan.n_device_nodes;
+        c->n_host_nodes += u->plan.n_host_nodes;
+    }
     return KAENA_OK;
 }
 
 static kaena_status stage_layout(kcc_compilation *c, kaena_err *err)
 {
     c->weights = kcc_weights_create(c->arena);
-    c->module = KAENA_NEW_N(c->arena, kcc_module *, c->plan.n_steps);
-    for (uint32_t i = 0; i < c->plan.n_steps; i++) {
-        const kcc_step *s = &c->plan.steps[i];
-        if (!s->on_device)
-            continue;
-        c->module[i] = kcc_module_create(c->arena, &c->opt, c->graph, s->nodes, s->n_nodes, s->in,
-                                         s->n_in, s->out, s->n_out, c->weights);
-        KAENA_TRY(kcc_layout(c->module[i], err));
-    }
+    for (kcc_unit *u = c->units; u; u = u->next)
+        KAENA_TRY(kcc_unit_layout(u, c->arena, &c->opt, c->weights, err));
     return KAENA_OK;
 }
 
@@ -87,9 +155,10 @@ typedef kaena_status module_pass(kcc_module *m, kaena_err *err);
 
 static kaena_status each_module(kcc_compilation *c, module_pass *pass, kaena_err *err)
 {
-    for (uint32_t i = 0; i < c->plan.n_steps; i++)
-        if (c->module[i])
-            KAENA_TRY(pass(c->module[i], err));
+    for (const kcc_unit *u = c->units; u; u = u->next)
+        for (uint32_t i = 0; i < u->plan.n_steps; i++)
+            if (u->module[i])
+                KAENA_TRY(pass(u->module[i], err));
     return KAENA_OK;
 }
 
@@ -121,10 +190,14 @@ static kaena_status stage_write(kcc_compilation *c, kaena_err *err)
     struct neff_piece *weights = KAENA_NEW_N(c->arena, struct neff_piece, n_pieces);
     for (uint32_t i = 0; i < n_pieces; i++)
         weights[i] = (struct neff_piece){pieces[i].offset, pieces[i].size, pieces[i].data};
-    const kgr_graph **graphs = KAENA_NEW_N(c->arena, const kgr_graph *, c->plan.n_steps);
-    for (uint32_t i = 0; i < c->plan.n_steps; i++)
-        if (c->host[i])
-            graphs[n_graphs++] = c->host[i];
+    for (const kcc_unit *u = c->units; u; u = u->next)
+        n_graphs += u->plan.n_steps;
+    const kgr_graph **graphs = KAENA_NEW_N(c->arena, const kgr_graph *, n_graphs);
+    n_graphs = 0;
+    for (const kcc_unit *u = c->units; u; u = u->next)
+        for (uint32_t i = 0; i < u->plan.n_steps; i++)
+            if (u->host[i])
+                graphs[n_graphs++] = u->host[i];
     kaena_strbuf debug = {0};
     if (c->opt.debug)
         kcc_debug_text(c, &debug);

@@ -10,9 +10,8 @@
 #include "io_config.h"
 #include "kaena/v1/neff.pb-c.h"
 #include "options.h"
-#include "passes.h"
-#include "schedule.h"
 #include "tf_saved_model.h"
+#include "unit.h"
 
 #define KCC_VERSION_TEXT "kcc " KAENA_VERSION
 
@@ -22,7 +21,12 @@ struct kcc_compilation {
     const char *model, *output, *io_config; /* io_config may be NULL */
     const char *params;                     /* MXNET's parameters; NULL: the model's latest */
     kcc_tf_choice choice;                   /* what of a SavedModel */
+    /* Given: the model is compiled once for each, and the request's shapes choose; |io_config| is
+     * the one at hand then. */
+    const char *const *io_configs;
+    uint32_t n_io_configs;
     kcc_options opt;
+    bool dynamic_batch;     /* a request may have any number of items along axis 0 */
     bool verify;            /* run the result beside the reference */
     const char *dump_after; /* a stage's name, or NULL */
     bool keep_all; /* every value becomes an output of the model: verification looks for the layer
@@ -34,11 +38,13 @@ struct kcc_compilation {
     kcc_import_info info;
     kcc_tf_chosen chosen; /* of a SavedModel; else zero */
     kcc_io_config io;
-    kgr_graph *graph; /* set beforehand, with |info|: taken instead of importing |model| */
-    kcc_partition plan;
+    kgr_graph *graph;   /* set beforehand, with |info|: taken instead of importing |model| */
+    kgr_graph **graphs; /* one per set of shapes; the first is |graph| */
+    uint32_t n_graphs;
+    kcc_unit **variant;                    /* [n_graphs] their units */
+    kcc_unit *units;                       /* all of them, and their bodies' */
+    uint32_t n_device_nodes, n_host_nodes; /* of all units */
     kcc_weights *weights;
-    kcc_module **module;   /* per step; NULL for host steps */
-    kgr_graph **host;      /* per step; NULL for device steps */
     kisa_program *program; /* per TPB: the programs of all device steps, one after another */
     Kaena__V1__NeffMeta *meta;
 };

@@ -32,9 +32,11 @@ static void tensors(const kcc_module *m, uint32_t step, kaena_strbuf *out)
 
 void kcc_debug_text(const kcc_compilation *c, kaena_strbuf *out)
 {
-    for (uint32_t i = 0; i < c->plan.n_steps; i++)
-        if (c->module[i]) {
-            layers(c->module[i], i, out);
-            tensors(c->module[i], i, out);
-        }
+    uint32_t step = 0; /* device steps in the order of their programs */
+    for (const kcc_unit *u = c->units; u; u = u->next)
+        for (uint32_t i = 0; i < u->plan.n_steps; i++)
+            if (u->module[i]) {
+                layers(u->module[i], step, out);
+                tensors(u->module[i], step++, out);
+            }
 }

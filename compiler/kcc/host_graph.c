@@ -13,10 +13,10 @@ static kgr_value *copy_value(copying *c, const kgr_value *v)
     if (!v)
         return NULL;
     if (!c->value[v->id]) {
-        if (v->t.data)
-            c->value[v->id] = kgr_const_add(c->to, v->name, v->t.dtype, &v->t.shape, v->t.data);
-        else
-            c->value[v->id] = kgr_value_add(c->to, v->name, v->t.dtype, &v->t.shape);
+        c->value[v->id] = v->t.data
+                              ? kgr_const_add(c->to, v->name, v->t.dtype, &v->t.shape, v->t.data)
+                              : kgr_value_add(c->to, v->name, v->t.dtype, &v->t.shape);
+        c->value[v->id]->t = v->t;
     }
     return c->value[v->id];
 }
@@ -39,6 +39,11 @@ kgr_graph *kcc_host_graph(kaena_arena *arena, const kgr_graph *g, const kcc_step
             kgr_node_add(c.to, NULL, n->op, n->name, n->origin, in, n->n_in, names, n->n_out);
         for (uint32_t k = 0; k < n->n_attr; k++)
             kgr_attr_set(c.to, copy, &n->attr[k]);
+        kgr_graph **body = KAENA_NEW_N(arena, kgr_graph *, n->n_body);
+        for (uint32_t k = 0; k < n->n_body; k++)
+            body[k] = kgr_copy(arena, n->body[k]);
+        if (n->n_body)
+            kgr_node_set_bodies(c.to, copy, body, n->n_body);
         for (uint32_t k = 0; k < n->n_out; k++) {
             copy->out[k]->t = n->out[k]->t;
             c.value[n->out[k]->id] = copy->out[k];

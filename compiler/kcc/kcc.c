@@ -64,6 +64,7 @@ enum option_id {
     OPT_MUST_COMPILE,
     OPT_HOST_OPS,
     OPT_DEVICE_OPS,
+    OPT_DYNAMIC_BATCH,
     OPT_VERIFY
 };
 
@@ -82,6 +83,7 @@ static const struct option options[] = {
     {"must-compile", no_argument, NULL, OPT_MUST_COMPILE},
     {"host-ops", required_argument, NULL, OPT_HOST_OPS},
     {"device-ops", required_argument, NULL, OPT_DEVICE_OPS},
+    {"dynamic-batch", no_argument, NULL, OPT_DYNAMIC_BATCH},
     {"verify", no_argument, NULL, OPT_VERIFY},
     {NULL, 0, NULL, 0},
 };
@@ -121,6 +123,16 @@ static int framework_error(const char *format, const char *what)
     return EXIT_USAGE;
 }
 
+/* Each names one set of input shapes. */
+static void add_io_config(kcc_compilation *c, const char *text)
+{
+    const char **list = KAENA_NEW_N(c->arena, const char *, c->n_io_configs + 1);
+    for (uint32_t i = 0; i < c->n_io_configs; i++)
+        list[i] = c->io_configs[i];
+    list[c->n_io_configs++] = text;
+    c->io_configs = list;
+}
+
 /* Parses the options all commands share; 0, or the exit status. */
 static int parse(int argc, char **argv, kcc_compilation *c)
 {
@@ -147,6 +159,10 @@ static int parse(int argc, char **argv, kcc_compilation *c)
             break;
         case OPT_IO_CONFIG:
             c->io_config = optarg;
+            add_io_config(c, optarg);
+            break;
+        case OPT_DYNAMIC_BATCH:
+            c->dynamic_batch = true;
             break;
         case OPT_NUM_TPBS: {
             char *end;

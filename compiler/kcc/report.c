@@ -34,9 +34,10 @@ static void report_memory(const kcc_compilation *c, kaena_strbuf *out)
     uint32_t pieces;
     uint64_t weights, bound = 0;
     (void)kcc_weights_pieces(c->weights, &pieces, &weights);
-    for (uint32_t i = 0; i < c->plan.n_steps; i++)
-        if (c->module[i] && c->module[i]->lower_bound_bytes > bound)
-            bound = c->module[i]->lower_bound_bytes;
+    for (const kcc_unit *u = c->units; u; u = u->next)
+        for (uint32_t i = 0; i < u->plan.n_steps; i++)
+            if (u->module[i] && u->module[i]->lower_bound_bytes > bound)
+                bound = u->module[i]->lower_bound_bytes;
     kaena_strbuf_printf(out,
                         "memory per TPB: %s of state buffer; per execution: %s of device DRAM; "
                         "weights %s (least possible for activations: %s)\n",
@@ -82,7 +83,7 @@ static void report_host(const Kaena__V1__NeffMeta *m, kaena_strbuf *out)
 void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
 {
     const Kaena__V1__NeffMeta *m = c->meta;
-    uint32_t device = c->plan.n_device_nodes, host = c->plan.n_host_nodes;
+    uint32_t device = c->n_device_nodes, host = c->n_host_nodes;
     kaena_strbuf_printf(
         out, "%s: %u operators on the device, %u on the host, %zu step%s; %u TPB%s, %s\n", c->model,
         device, host, m->plan->n_steps, m->plan->n_steps == 1 ? "" : "s", m->num_tpbs,

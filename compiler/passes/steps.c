@@ -106,7 +106,8 @@ void kcc_partition_build(kgr_graph *g, kcc_partition *out)
              *seen = KAENA_NEW_N(g->arena, uint32_t, g->n_values);
     for (const kgr_node *n = g->first; n; n = n->next) {
         assert(n->device != KGR_UNPLACED);
-        *(n->device == KGR_DEVICE ? &p.n_device_nodes : &p.n_host_nodes) += 1;
+        p.n_device_nodes += n->device == KGR_DEVICE;
+        p.n_host_nodes += n->device == KGR_HOST;
     }
     /* Whichever kind comes first may leave its first step empty, so each numbering is counted
      * without. */

@@ -97,7 +97,7 @@ kaena_status conf_execute_device(kaena_arena *arena, kgr_graph *g, uint32_t num_
     if (status == KAENA_OK)
         status = run_neff(arena, path, in, out, err);
     if (status == KAENA_OK)
-        *device_nodes = c.plan.n_device_nodes;
+        *device_nodes = c.n_device_nodes;
     (void)unlink(path);
     return status;
 }
