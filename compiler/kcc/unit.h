@@ -9,8 +9,8 @@
 typedef struct kcc_unit {
     kgr_graph *graph;
     kcc_partition plan;
-    kcc_module **module;    /* per step; NULL but for device steps */
-    kgr_graph **host;       /* per step; NULL but for host steps */
+    kcc_module **module;     /* per step; NULL but for device steps */
+    kgr_graph **host;        /* per step; NULL but for host steps */
     struct kcc_unit ***body; /* per step: of a step by plan one unit per body, else NULL */
     uint32_t first_graph, first_device; /* of its host graphs and device steps, counted over all */
     uint32_t *index;       /* value id -> index into NeffMeta.values, plus one; see meta.c */
