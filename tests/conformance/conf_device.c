@@ -20,20 +20,6 @@ typedef struct answer {
     kaena_err *err;
 } answer;
 
-/* A copy of |t| in |arena|, strings included. */
-static kop_tensor keep(kaena_arena *arena, const kop_tensor *t)
-{
-    kop_tensor copy = *t;
-    size_t n = kop_elements(t);
-    copy.data = kaena_arena_memdup(arena, t->data, n * kaena_dtype_size(t->dtype));
-    if (t->dtype == KAENA_STRING) {
-        kaena_string *s = copy.data;
-        for (size_t i = 0; i < n; i++)
-            s[i].data = kaena_arena_memdup(arena, s[i].data, s[i].size);
-    }
-    return copy;
-}
-
 static void on_done(dev_request *request, kaena_status status, const kaena_err *err)
 {
     answer *a = request->user;
@@ -41,7 +27,7 @@ static void on_done(dev_request *request, kaena_status status, const kaena_err *
     if (err)
         *a->err = *err;
     for (uint32_t i = 0; status == KAENA_OK && i < a->n_out; i++)
-        a->out[i] = keep(a->arena, &a->got[i]);
+        (void)kop_copy(a->arena, &a->got[i], &a->out[i]); /* an arena without a quota */
 }
 
 static kaena_status run_neff(kaena_arena *arena, const char *path, const kop_tensor *in,
@@ -56,20 +42,21 @@ static kaena_status run_neff(kaena_arena *arena, const char *path, const kop_ten
     if (status == KAENA_OK)
         status = dev_model_load(sys, path, file, &model, err);
     if (status == KAENA_OK) {
-        uint32_t n_in = neff_n_inputs(file), n_out = neff_n_outputs(file);
-        const void **in_data = KAENA_NEW_N(arena, const void *, n_in);
+        uint32_t n_out = neff_n_outputs(file);
+        uint64_t items;
         kop_tensor *got = KAENA_NEW_N(arena, kop_tensor, n_out);
-        for (uint32_t i = 0; i < n_in; i++)
-            in_data[i] = in[i].data;
         answer a = {.arena = arena,
                     .got = got,
                     .out = out,
                     .n_out = n_out,
                     .status = KAENA_UNAVAILABLE,
                     .err = err};
-        dev_request request = {.in = in_data, .out_tensor = got, .done = on_done, .user = &a};
-        (void)dev_run(model, &request);
-        status = a.status;
+        dev_request request = {.in_tensor = in, .out_tensor = got, .done = on_done, .user = &a};
+        status = dev_model_check(model, in, &items, err);
+        if (status == KAENA_OK) {
+            (void)dev_run(model, &request);
+            status = a.status;
+        }
     }
     dev_model_unload(model);
     if (sys)
