@@ -194,9 +194,10 @@ kaena_status onnx_xlat_append_ones(onnx_xlat *x, kgr_value *v, int32_t n, kgr_va
 static kaena_status check_operands(const onnx_xlat *x, kop_op op)
 {
     const kop_row *row = kop_row_of(op);
-    if (x->n_in < row->min_in || x->n_in > row->max_in)
+    uint32_t most = op == KOP_MatMul ? 2 : row->max_in; /* its bias is the compiler's own */
+    if (x->n_in < row->min_in || x->n_in > most)
         return KAENA_FAIL(x->imp->err, INVALID_ARGUMENT, "%u inputs; the operator takes %u to %u",
-                          x->n_in, row->min_in, row->max_in);
+                          x->n_in, row->min_in, most);
     if (x->n_out > row->max_out)
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED, "%u outputs; at most %u are supported",
                           x->n_out, row->max_out);

@@ -44,7 +44,8 @@ static bool tensors_fit(const kgr_node *n, type_test *allowed, const char **reas
         int64_t elements;
         if (v->t.unranked || !kaena_shape_elements(&v->t.shape, &elements))
             return refuse(reason, "shape not known at compile time");
-        if (elements == 0)
+        bool scalar_shape = n->op == KOP_Reshape && k == 1;
+        if (elements == 0 && !scalar_shape)
             return refuse(reason, "empty tensor");
         for (int32_t d = 0; d < v->t.shape.rank; d++)
             if (v->t.shape.dim[d] > LARGEST_DIM)
@@ -177,6 +178,19 @@ static bool ok_gather(const kgr_node *n, const char **reason)
     return ok_numbers(n, reason);
 }
 
+/* A scale or bias has one number, or one for each normalised element. */
+static bool covers_rows(const kgr_node *n, const kgr_value *v)
+{
+    const kaena_shape *s = &n->in[0]->t.shape;
+    int32_t axis;
+    if (!kop_axis(kgr_attr_get_int(n, "axis", -1), s->rank, &axis))
+        return false;
+    size_t columns = 1, elements = kop_elements(&v->t);
+    for (int32_t d = axis; d < s->rank; d++)
+        columns *= (size_t)s->dim[d];
+    return elements == 1 || elements == columns;
+}
+
 /* Normalisation of rows by their own statistics. */
 static bool ok_norm(const kgr_node *n, const char **reason)
 {
@@ -190,6 +204,10 @@ static bool ok_norm(const kgr_node *n, const char **reason)
         columns *= n->in[0]->t.shape.dim[d] > 0 ? n->in[0]->t.shape.dim[d] : 1;
     if (columns > LARGEST_DIM)
         return refuse(reason, "dimension too large");
+    if (n->op != KOP_InstanceNormalization)
+        for (uint32_t i = 1; i < n->n_in; i++)
+            if (n->in[i] && !covers_rows(n, n->in[i]))
+                return refuse(reason, "scale or bias broadcasts over normalised dimensions");
     return ok_floats(n, reason);
 }
 

@@ -89,7 +89,7 @@ kaena_status kcc_emit_norm(kcc_module *m, const kgr_node *n, uint32_t tpb, uint3
                     .dst = to,
                     .scale = by,
                     .bias = plus,
-                    .kind = KISA_NORM_MEAN,
+                    .kind = n->op == KOP_RMSNormalization ? KISA_NORM_RMS : KISA_NORM_MEAN,
                     .epsilon = kop_attr_float(&call, "epsilon", 1e-5f)};
     return KAENA_OK;
 }

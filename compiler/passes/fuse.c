@@ -22,6 +22,8 @@ static kaena_status absorb_followers(kgr_graph *g, order *o, kgr_node *n, kaena_
         kgr_node *user = kgr_only_user(n->out[0]);
         if (user)
             KAENA_TRY(kcc_fuse_affine(g, n, user, &done, err));
+        if (!done)
+            done = kcc_fuse_scale(g, n);
         if (!done && user && kcc_can_fuse_residual(n, user)) {
             const kgr_value *r = user->in[user->in[0] == n->out[0]];
             if (stands_before(o, r, n)) {
@@ -84,6 +86,11 @@ kaena_status kcc_pass_fuse(kgr_graph *g, const kcc_options *opt, kaena_err *err)
         o.of[n->out[0]->id] = at++;
     kaena_status s = fuse_all(g, &o, err);
     free(o.of);
+    (void)kgr_remove_dead(g);
+    uint32_t n_values = g->n_values;
+    for (uint32_t i = 0; s == KAENA_OK && i < n_values; i++)
+        if (g->values[i]->n_uses > 1)
+            s = kcc_fuse_siblings(g, g->values[i], err);
     (void)kgr_remove_dead(g);
     return s;
 }

@@ -9,21 +9,21 @@ typedef struct affine {
     int64_t n;
 } affine;
 
-/* |c| as one number per channel (dimension 1) of |like|; false where it varies along another axis.
- */
-static bool per_channel(const kgr_value *c, const kgr_value *like, double *out)
+/* |c| as one number per channel (dimension |axis|) of |like|; false where it varies along another
+ * axis. */
+static bool per_channel(const kgr_value *c, const kgr_value *like, int32_t axis, double *out)
 {
     const kaena_shape *s = &c->t.shape, *l = &like->t.shape;
     if (!kgr_is_const(c) || s->rank > l->rank || c->t.dtype != like->t.dtype)
         return false;
     int64_t n = 1;
     for (int32_t i = 0; i < s->rank; i++) {
-        bool channel = i + l->rank - s->rank == 1;
-        if (s->dim[i] != 1 && (!channel || s->dim[i] != l->dim[1]))
+        bool channel = i + l->rank - s->rank == axis;
+        if (s->dim[i] != 1 && (!channel || s->dim[i] != l->dim[axis]))
             return false;
         n *= s->dim[i];
     }
-    for (int64_t i = 0; i < l->dim[1]; i++)
+    for (int64_t i = 0; i < l->dim[axis]; i++)
         out[i] = kop_get_float(&c->t, n == 1 ? 0 : (size_t)i);
     return true;
 }
@@ -46,14 +46,14 @@ static bool of_batch_norm(const kgr_node *bn, affine *a)
 }
 
 /* What |user| does to |x|, if that is an affine function of each channel. */
-static bool of_user(const kgr_node *user, const kgr_value *x, affine *a)
+static bool of_user(const kgr_node *user, const kgr_value *x, int32_t axis, affine *a)
 {
     if (user->op == KOP_BatchNormalization)
-        return user->in[0] == x && of_batch_norm(user, a);
+        return axis == 1 && user->in[0] == x && of_batch_norm(user, a);
     bool left = user->in[0] == x;
     const kgr_value *c = user->in[left];
     if (user->op == KOP_Add || user->op == KOP_Sub) {
-        if (!per_channel(c, x, a->shift))
+        if (!per_channel(c, x, axis, a->shift))
             return false;
         bool minus_x = user->op == KOP_Sub && !left, minus_c = user->op == KOP_Sub && left;
         for (int64_t i = 0; i < a->n; i++) {
@@ -64,7 +64,7 @@ static bool of_user(const kgr_node *user, const kgr_value *x, affine *a)
     }
     if (user->op != KOP_Mul && !(user->op == KOP_Div && left))
         return false;
-    if (!per_channel(c, x, a->scale))
+    if (!per_channel(c, x, axis, a->scale))
         return false;
     for (int64_t i = 0; i < a->n; i++) {
         a->scale[i] = user->op == KOP_Div ? 1 / a->scale[i] : a->scale[i];
@@ -121,7 +121,8 @@ static void fold(kgr_graph *g, kgr_node *n, affine *a)
 kaena_status kcc_fuse_affine(kgr_graph *g, kgr_node *n, kgr_node *user, bool *done, kaena_err *err)
 {
     bool bias_is_constant = n->n_in < 3 || !n->in[2] || kgr_is_const(n->in[2]);
-    if ((n->op != KOP_Conv && n->op != KOP_Gemm) || kgr_attr_find(n, "kaena.act") ||
+    if ((n->op != KOP_Conv && n->op != KOP_Gemm && n->op != KOP_MatMul) ||
+        kgr_attr_find(n, "kaena.act") || kgr_attr_find(n, "kaena.scale") ||
         kgr_attr_find(n, "kaena.residual") || !kgr_is_const(n->in[1]) || !bias_is_constant ||
         !kaena_dtype_is_float(n->in[1]->t.dtype) || kgr_attr_find(n, "alpha") ||
         kgr_attr_find(n, "beta") || kgr_attr_find(n, "transB"))
@@ -130,12 +131,16 @@ kaena_status kcc_fuse_affine(kgr_graph *g, kgr_node *n, kgr_node *user, bool *do
          user->op != KOP_Mul && user->op != KOP_Div) ||
         !kcc_same_shape(user->out[0], n->out[0]) || kgr_attr_find(user, "kaena.act"))
         return KAENA_OK;
-    affine a = {.n = n->out[0]->t.shape.dim[1]};
+    /* A product's columns are the channels of its result. */
+    int32_t axis = n->op == KOP_MatMul ? n->out[0]->t.shape.rank - 1 : 1;
+    if (n->op == KOP_MatMul && (n->in[0]->t.shape.rank < 2 || n->in[1]->t.shape.rank < 2))
+        return KAENA_OK;
+    affine a = {.n = n->out[0]->t.shape.dim[axis]};
     a.scale = calloc((size_t)a.n * 2 + 1, sizeof(double));
     if (!a.scale)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory to fuse '%s'", user->name);
     a.shift = a.scale + a.n;
-    bool fits = a.n > 0 && of_user(user, n->out[0], &a);
+    bool fits = a.n > 0 && of_user(user, n->out[0], axis, &a);
     for (int64_t i = 0; fits && i < a.n; i++)
         fits = isfinite(a.scale[i]) && isfinite(a.shift[i]);
     if (fits && kcc_bypass(g, user, n->out[0])) {

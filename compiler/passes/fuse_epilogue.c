@@ -141,6 +141,26 @@ bool kcc_fuse_act(kgr_graph *g, kgr_node *n)
     return true;
 }
 
+bool kcc_fuse_scale(kgr_graph *g, kgr_node *n)
+{
+    const kgr_node *user = kgr_only_user(n->out[0]);
+    double x;
+    if (n->op != KOP_MatMul || n->n_in > 2 || !user || user->device == KGR_HOST ||
+        (user->op != KOP_Mul && user->op != KOP_Div) || kgr_attr_find(n, "kaena.act") ||
+        kgr_attr_find(user, "kaena.act") || !kaena_dtype_is_float(n->out[0]->t.dtype) ||
+        n->out[0]->t.dtype == KAENA_F64)
+        return false;
+    bool left = user->in[0] == n->out[0];
+    if (!kcc_same_shape(user->out[0], n->out[0]) || !kcc_uniform(user->in[left], &x) ||
+        (user->op == KOP_Div && (!left || x == 0)) || !isfinite(x))
+        return false;
+    double scale = (double)kgr_attr_get_float(n, "kaena.scale", 1);
+    if (!kcc_bypass(g, (kgr_node *)(uintptr_t)user, n->out[0]))
+        return false;
+    (void)kgr_attr_float(g, n, "kaena.scale", (float)(user->op == KOP_Div ? scale / x : scale * x));
+    return true;
+}
+
 bool kcc_can_fuse_residual(const kgr_node *n, const kgr_node *add)
 {
     const kgr_value *y = n->out[0];
@@ -149,15 +169,18 @@ bool kcc_can_fuse_residual(const kgr_node *n, const kgr_node *add)
         y->t.dtype == KAENA_F64)
         return false;
     const kgr_value *r = add->in[add->in[0] == y];
-    return r != y && (r->producer || r->is_input) && kcc_same_shape(r, y) &&
-           r->t.dtype == y->t.dtype && kgr_can_replace(add->out[0], y);
+    kaena_shape both;
+    bool fits = kcc_same_shape(r, y) || (n->op == KOP_MatMul && kcc_known(r) && kcc_known(y) &&
+                                         kaena_shape_broadcast(&r->t.shape, &y->t.shape, &both) &&
+                                         kaena_shape_equal(&both, &y->t.shape));
+    return r != y && (r->producer || r->is_input) && fits && r->t.dtype == y->t.dtype &&
+           kgr_can_replace(add->out[0], y);
 }
 
 void kcc_fuse_residual(kgr_graph *g, kgr_node *n, kgr_node *add)
 {
     kgr_value *r = add->in[add->in[0] == n->out[0]];
-    uint32_t slots = n->op == KOP_MatMul ? 2 : 3; /* an absent bias keeps its place */
-    while (n->n_in < slots)
+    while (n->n_in < 3) /* an absent bias keeps its place */
         (void)kgr_node_add_input(g, n, NULL);
     (void)kgr_node_add_input(g, n, r);
     (void)kgr_attr_int(g, n, "kaena.residual", kgr_attr_find(n, "kaena.act") ? 2 : 1);

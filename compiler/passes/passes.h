@@ -38,8 +38,11 @@ kaena_status kcc_pass_simplify(kgr_graph *g, const kcc_options *opt, kaena_err *
  * - Conv and Gemm carry scales, shifts and biases of their output channels in weights and bias;
  *   a Conv's bias has shape [M], in[2], NULL where there is none;
  * - kaena.act[_alpha,_beta] may stand on Conv, Gemm, MatMul, BatchNormalization, Add, Sub, Mul,
- * Div, Max and Min, kaena.residual on Conv (then in[3]), Gemm (then in[3]) and MatMul (then in[2]):
- * 1 is act(x + r), 2 is act(x) + r. The residual is computed, of the result's shape and type. */
+ * Div, Max and Min, kaena.residual on Conv, Gemm and MatMul (then in[3]): 1 is act(x + r), 2 is
+ * act(x) + r. The residual is computed, of the result's shape and type; of a MatMul it may
+ * broadcast;
+ * - products of one operand by several constant matrices are one, with a Split behind it;
+ * - MatMul by a constant has a bias as Gemm has; kaena.scale may stand on any MatMul. */
 kaena_status kcc_pass_fuse(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
 /* --- Device and host ------------------------------------------------------------------------- */

@@ -19,7 +19,20 @@ kaena_status kcc_rule_concat(kgr_graph *g, kgr_node *n, bool *changed, kaena_err
 kaena_status kcc_rule_neutral(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 kaena_status kcc_rule_many(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 kaena_status kcc_rule_hard_swish(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_gelu.c */
 kaena_status kcc_rule_gelu(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_norm.c: layer normalisation, then what scales and shifts it. */
+kaena_status kcc_rule_layer_norm(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_affine_norm(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_product.c: products of vectors, transposed and scaled ones. */
+kaena_status kcc_rule_vectors(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_gemm(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_reduce.c: norms and logarithms of sums from sums. */
+kaena_status kcc_rule_norms(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 
 /* simplify_window.c: padding into windows, global pooling. */
 kaena_status kcc_rule_pad(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);

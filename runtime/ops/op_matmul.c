@@ -52,6 +52,8 @@ static kaena_status check_types(kop_call *call, kaena_dtype *out)
     if (call->op == KOP_MatMul) {
         KAENA_TRY(kop_need(call, 0, KOP_T_NUM));
         KAENA_TRY(kop_need_same(call, 0, 1));
+        if (kop_in(call, 2))
+            KAENA_TRY(kop_need_same(call, 0, 2));
         *out = kop_in_type(call, 0) ? kop_in_type(call, 0) : kop_in_type(call, 1);
         return KAENA_OK;
     }
@@ -82,6 +84,11 @@ kaena_status kop_infer_matmul(kop_call *call)
     product p;
     KAENA_TRY(shapes_of(call, &p));
     kaena_shape out = p.out;
+    const kop_tensor *bias = call->op == KOP_MatMul ? kop_in(call, 2) : NULL;
+    if (bias && kop_known(bias) && out.dim[out.rank - 1] >= 0 &&
+        (int64_t)kop_elements(bias) != out.dim[out.rank - 1])
+        return KOP_BAD(call, "a bias of %zu elements for %" PRId64 " columns", kop_elements(bias),
+                       out.dim[out.rank - 1]);
     int64_t n = out.dim[--out.rank], m = out.dim[--out.rank];
     if (!p.vector_a)
         out.dim[out.rank++] = m;
@@ -211,8 +218,16 @@ kaena_status kop_eval_matmul(kop_call *call)
         return KAENA_OK;
     product p;
     KAENA_TRY(shapes_of(call, &p));
-    matmul_run r = {.out = &call->out[0], .alpha = 1};
+    matmul_run r = {
+        .out = &call->out[0], .alpha = (double)kop_attr_float(call, "kaena.scale", 1), .beta = 1};
     KAENA_TRY(read_operands(call, &p, &r));
+    const kop_tensor *bias = call->op == KOP_MatMul ? kop_in(call, 2) : NULL;
+    if (bias) {
+        r.c = kop_doubles(call, bias);
+        r.c_col = 1;
+        if (!r.c)
+            return KAENA_RESOURCE_EXHAUSTED;
+    }
     int64_t m = p.out.dim[p.out.rank - 2], n = p.out.dim[p.out.rank - 1];
     r.k = p.a.dim[p.a.rank - 1];
     r.out_row = n;

@@ -153,8 +153,10 @@ kaena_status kop_infer(kop_call *call)
     if (residual->dtype && out->dtype && residual->dtype != out->dtype)
         return KOP_BAD(call, "the residual is %s and the result %s",
                        kaena_dtype_name(residual->dtype), kaena_dtype_name(out->dtype));
+    kaena_shape both;
     if (kop_known(residual) && kop_known(out) &&
-        !kaena_shape_equal(&residual->shape, &out->shape)) {
+        (!kaena_shape_broadcast(&residual->shape, &out->shape, &both) ||
+         !kaena_shape_equal(&both, &out->shape))) {
         char a[KAENA_SHAPE_TEXT], b[KAENA_SHAPE_TEXT];
         return KOP_BAD(call, "the residual has shape %s and the result %s",
                        kaena_shape_print(&residual->shape, a, sizeof a),
@@ -202,6 +204,29 @@ kaena_status kop_poll(kop_call *call)
     return KAENA_OK;
 }
 
+/* |t| repeated to |shape|, which it broadcasts to; NULL: the error is set. */
+static const kop_tensor *spread(kop_call *call, const kop_tensor *t, const kaena_shape *shape)
+{
+    kop_tensor *whole = kop_alloc(call, 1, sizeof *whole);
+    kop_bcast *b = kop_alloc(call, 1, sizeof *b);
+    if (!whole || !b)
+        return NULL;
+    *whole = (kop_tensor){.dtype = t->dtype, .shape = *shape};
+    size_t n = kop_elements(whole), size = kaena_dtype_size(t->dtype);
+    whole->data = kop_alloc(call, n, size);
+    if (!whole->data)
+        return NULL;
+    const kop_tensor *in[1] = {t};
+    kop_bcast_init(b, shape, in, 1);
+    int64_t inner = b->dim[b->rank - 1];
+    for (size_t i = 0; i < n; i++) {
+        int64_t from = kop_bcast_offset(b, 0, (int64_t)i / inner) +
+                       (int64_t)i % inner * b->stride[0][b->rank - 1];
+        memcpy((char *)whole->data + i * size, (const char *)t->data + (size_t)from * size, size);
+    }
+    return whole;
+}
+
 static kaena_status apply_epilogue(kop_call *call, const kop_tensor *residual)
 {
     const char *name = kop_attr_string(call, "kaena.act", NULL);
@@ -212,11 +237,18 @@ static kaena_status apply_epilogue(kop_call *call, const kop_tensor *residual)
         return KAENA_OK;
     kop_tensor *out = &call->out[0];
     size_t n = kop_elements(out);
+    kaena_shape both;
     if (residual && (residual->dtype != out->dtype || residual->unranked ||
-                     !kaena_shape_equal(&residual->shape, &out->shape)))
+                     !kaena_shape_broadcast(&residual->shape, &out->shape, &both) ||
+                     !kaena_shape_equal(&both, &out->shape)))
         return KOP_BAD(call, "the residual differs from the result in type or shape");
     if (!kaena_dtype_is_float(out->dtype))
         return kop_bad_type(call, "a fused activation or residual", out->dtype);
+    if (residual && !kaena_shape_equal(&residual->shape, &out->shape)) {
+        residual = spread(call, residual, &out->shape);
+        if (!residual)
+            return KAENA_RESOURCE_EXHAUSTED;
+    }
     float alpha = kop_attr_float(call, "kaena.act_alpha", 0),
           beta = kop_attr_float(call, "kaena.act_beta", 0);
     bool before = kop_attr_int(call, "kaena.residual", 0) == 1;

@@ -185,8 +185,12 @@ bool kop_axis(int64_t axis, int32_t rank, int32_t *out);
  *
  * Attributes "kaena.act" (string, a name of base/act.def), "kaena.act_alpha", "kaena.act_beta"
  * (floats) and "kaena.residual" (int: 1 = added before the activation, 2 = after). With
- * kaena.residual the last input of the call is the residual, of the output's shape; the row's own
- * infer and eval never see it. kop_eval applies: y = act(x [+ r]) [+ r]. */
+ * kaena.residual the last input of the call is the residual, of a shape that broadcasts to the
+ * output's; the row's own infer and eval never see it. kop_eval applies: y = act(x [+ r]) [+ r].
+ *
+ * MatMul takes a bias, one number per column, as a third input, and a float attribute
+ * "kaena.scale": x = scale * product + bias. No framework has these: importers
+ * refuse a third input. */
 
 /* The function in double precision; NaN in, NaN out. */
 double kop_act_eval(kaena_act act, double x, float alpha, float beta);

@@ -169,6 +169,82 @@ static const graph_case cases[] = {
      "{axis=1} %u: none[*] = Transpose(%i) {perm=[1,0]} %c: none[*] = Gather(%t, %u) "
      "output %b output %c }",
      1e-5},
+    {"attention with a mask",
+     "graph \"attention\" { input %x: float32[2,4,32] input %mask: float32[2,1,1,4] const %wq: "
+     "float32[32,32] = random 1 const %wk: float32[32,32] = random 2 const %wv: float32[32,32] = "
+     "random 3 const %wo: float32[32,32] = random 4 const %bq: float32[32] = random 5 const %bk: "
+     "float32[32] = random 6 const %eight: float32[] = {4} const %heads: int64[4] = {2, 4, 2, 16} "
+     "const %joined: int64[3] = {2, 4, 32} %q1: none[*] = MatMul(%x, %wq) %q2: none[*] = Add(%bq, "
+     "%q1) %q3: none[*] = Reshape(%q2, %heads) %q: none[*] = Transpose(%q3) {perm=[0,2,1,3]} %k1: "
+     "none[*] = MatMul(%x, %wk) %k2: none[*] = Add(%k1, %bk) %k3: none[*] = Reshape(%k2, %heads) "
+     "%k: none[*] = Transpose(%k3) {perm=[0,2,3,1]} %v1: none[*] = MatMul(%x, %wv) %v3: none[*] = "
+     "Reshape(%v1, %heads) %v: none[*] = Transpose(%v3) {perm=[0,2,1,3]} %s1: none[*] = MatMul(%q, "
+     "%k) %s2: none[*] = Div(%s1, %eight) %s3: none[*] = Add(%s2, %mask) %p: none[*] = "
+     "Softmax(%s3) {axis=-1} %c1: none[*] = MatMul(%p, %v) %c2: none[*] = Transpose(%c1) "
+     "{perm=[0,2,1,3]} %c3: none[*] = Reshape(%c2, %joined) %o1: none[*] = MatMul(%c3, %wo) %o: "
+     "none[*] = Add(%o1, %x) output %o }",
+     1e-05},
+    {"gelu in its spellings",
+     "graph \"gelu\" { input %x: float32[2,3] const %root: float32[] = {1.4142135} const %inverse: "
+     "float32[] = {0.70710677} const %one: float32[] = {1} const %half: float32[] = {0.5} const "
+     "%three: float32[] = {3} const %k: float32[] = {0.044715} const %c: float32[] = {0.7978846} "
+     "const %other: float32[] = {0.9} %a1: none[*] = Div(%x, %root) %a2: none[*] = Erf(%a1) %a3: "
+     "none[*] = Add(%a2, %one) %a4: none[*] = Mul(%x, %a3) %a: none[*] = Mul(%a4, %half) %b1: "
+     "none[*] = Mul(%a, %inverse) %b2: none[*] = Erf(%b1) %b3: none[*] = Add(%one, %b2) %b4: "
+     "none[*] = Mul(%a, %half) %b: none[*] = Mul(%b4, %b3) %c1: none[*] = Mul(%b, %inverse) %c2: "
+     "none[*] = Erf(%c1) %c3: none[*] = Mul(%c2, %half) %c4: none[*] = Add(%c3, %half) %d: none[*] "
+     "= Mul(%c4, %b) %d1: none[*] = Pow(%d, %three) %d2: none[*] = Mul(%d1, %k) %d3: none[*] = "
+     "Add(%d, %d2) %d4: none[*] = Mul(%d3, %c) %d5: none[*] = Tanh(%d4) %d6: none[*] = Add(%d5, "
+     "%one) %d7: none[*] = Mul(%d, %half) %e: none[*] = Mul(%d7, %d6) %e1: none[*] = Mul(%e, %e) "
+     "%e2: none[*] = Mul(%e1, %e) %e3: none[*] = Mul(%k, %e2) %e4: none[*] = Add(%e, %e3) %e5: "
+     "none[*] = Mul(%e4, %c) %e6: none[*] = Tanh(%e5) %e7: none[*] = Add(%one, %e6) %e8: none[*] = "
+     "Mul(%half, %e7) %f: none[*] = Mul(%e, %e8) %f1: none[*] = Mul(%f, %k) %f2: none[*] = "
+     "Mul(%f1, %f) %f3: none[*] = Add(%f2, %one) %f4: none[*] = Mul(%f, %c) %f5: none[*] = "
+     "Mul(%f4, %f3) %f6: none[*] = Tanh(%f5) %f7: none[*] = Add(%f6, %one) %f8: none[*] = Mul(%f7, "
+     "%f) %g: none[*] = Mul(%half, %f8) %g1: none[*] = Mul(%g, %other) %g2: none[*] = Erf(%g1) "
+     "%g3: none[*] = Add(%one, %g2) %g4: none[*] = Mul(%g, %half) %h: none[*] = Mul(%g4, %g3) "
+     "output %h }",
+     0.0001},
+    {"normalisation in its spellings",
+     "graph \"norms\" { input %x: float32[2,3,4] const %last: int64[1] = {-1} const %two: "
+     "float32[] = {2} const %half: float32[] = {0.5} const %one: float32[] = {1} const %eps: "
+     "float32[] = {1e-05} const %s: float32[4] = {1, 2, 3, 4} const %b: float32[4] = {5, 6, 7, 8} "
+     "%a1: none[*] = ReduceMean(%x, %last) {keepdims=1} %a2: none[*] = Sub(%x, %a1) %a3: none[*] = "
+     "Pow(%a2, %two) %a4: none[*] = ReduceMean(%a3, %last) {keepdims=1} %a5: none[*] = Add(%a4, "
+     "%eps) %a6: none[*] = Sqrt(%a5) %a7: none[*] = Div(%a2, %a6) %a8: none[*] = Mul(%a7, %s) %a: "
+     "none[*] = Add(%a8, %b) %b1: none[*] = ReduceMean(%a, %last) %b2: none[*] = Sub(%a, %b1) %b3: "
+     "none[*] = Sub(%a, %b1) %b4: none[*] = Mul(%b3, %b3) %b5: none[*] = ReduceMean(%b4, %last) "
+     "%b6: none[*] = Add(%eps, %b5) %b7: none[*] = Sqrt(%b6) %b8: none[*] = Reciprocal(%b7) %b9: "
+     "none[*] = Mul(%b2, %b8) %c: none[*] = Mul(%s, %b9) %c1: none[*] = ReduceMean(%c, %last) %c2: "
+     "none[*] = Sub(%c, %c1) %c3: none[*] = Mul(%c2, %c2) %c4: none[*] = ReduceMean(%c3, %last) "
+     "%c5: none[*] = Add(%c4, %eps) %c6: none[*] = Pow(%c5, %half) %d: none[*] = Div(%c2, %c6) "
+     "%d1: none[*] = ReduceMean(%d, %last) %d2: none[*] = Sub(%d, %d1) %d3: none[*] = Mul(%d2, "
+     "%d2) %d4: none[*] = ReduceMean(%d3, %last) %d5: none[*] = Add(%d4, %eps) %d6: none[*] = "
+     "Sqrt(%d5) %d7: none[*] = Div(%one, %d6) %d8: none[*] = Mul(%d7, %s) %d9: none[*] = Mul(%d, "
+     "%d8) %d10: none[*] = Mul(%d1, %d8) %d11: none[*] = Sub(%b, %d10) %e: none[*] = Add(%d9, "
+     "%d11) %e1: none[*] = Pow(%e, %two) %e2: none[*] = ReduceMean(%e1, %last) %e3: none[*] = "
+     "Add(%e2, %eps) %e4: none[*] = Sqrt(%e3) %e5: none[*] = Div(%e, %e4) %f: none[*] = Mul(%s, "
+     "%e5) const %middle: int64[1] = {1} %f1: none[*] = ReduceMean(%f, %middle) %f2: none[*] = "
+     "Sub(%f, %f1) %f3: none[*] = Mul(%f2, %f2) %f4: none[*] = ReduceMean(%f3, %middle) %f5: "
+     "none[*] = Add(%f4, %eps) %f6: none[*] = Sqrt(%f5) %g: none[*] = Div(%f2, %f6) output %g }",
+     0.0001},
+    {"vectors, and a matrix product of two computed, transposed, scaled matrices",
+     "graph \"g\" { input %x: float32[7] input %y: float32[7,5] input %z: float32[3,5] %a: none[*] "
+     "= MatMul(%x, %y) %b: none[*] = MatMul(%y, %a) %c: none[*] = MatMul(%b, %x) %d: none[*] = "
+     "Gemm(%y, %z) {transA=0, transB=1, alpha=0.5} %e: none[*] = Gemm(%y, %d) {transA=1} output %c "
+     "output %e }",
+     1e-05},
+    {"sums that engines have not",
+     "graph \"g\" { input %x: float32[3,5,4,6] const %a: int64[2] = {1, -1} %l: none[*] = "
+     "ReduceL2(%x, %a) %m: none[*] = ReduceLogSumExp(%x, %a) {keepdims=0} %n: none[*] = "
+     "ReduceLogSumExp(%x) %q: none[*] = Mul(%x, %x) %s: none[*] = ReduceLogSum(%q, %a) %v: none[*] "
+     "= MeanVarianceNormalization(%x) output %l output %m output %n output %s output %v }",
+     1e-05},
+    {"a bias, an activation and a residual behind a product of many rows",
+     "graph \"g\" { input %x: float32[2,3,20] const %w: float32[20,37] = random 1 const %b: "
+     "float32[37] = random 2 input %r: float32[3,1] %p: none[*] = MatMul(%x, %w) %q: none[*] = "
+     "Add(%p, %b) %s: none[*] = Add(%q, %r) %t: none[*] = Tanh(%s) output %t }",
+     1e-05},
     {"an output that others read",
      "graph \"g\" { input %x: float32[1,4,6,6] const %w: float32[4,4,3,3] = random 1 %a: none[*] = "
      "Conv(%x, %w) {pads=[1,1,1,1]} "
