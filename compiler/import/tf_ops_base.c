@@ -46,3 +46,9 @@ kaena_status tf_x_identity_n(tf_xlat *x)
         tf_set_out(x, i, x->in[i]);
     return x->status;
 }
+
+/* A variable that is given a value is that value. */
+kaena_status tf_x_assign(tf_xlat *x)
+{
+    return tf_done(x, x->in[1]);
+}

@@ -260,7 +260,7 @@ kaena_status kop_eval_arg(kop_call *call)
     return KAENA_OK;
 }
 
-/* --- CumSum --- */
+/* --- CumSum, CumProd --- */
 
 static kaena_status cumsum_axis(const kop_call *call, int32_t rank, int32_t *axis, bool *known)
 {
@@ -295,23 +295,21 @@ kaena_status kop_eval_cumsum(kop_call *call)
     int64_t n = x->shape.dim[axis], inner = kop_span(&x->shape, axis + 1, x->shape.rank);
     bool exclusive = kop_attr_int(call, "exclusive", 0) != 0;
     bool reverse = kop_attr_int(call, "reverse", 0) != 0;
-    bool real = kop_kind_of(x->dtype) == KOP_KIND_FLOAT;
+    bool real = kop_kind_of(x->dtype) == KOP_KIND_FLOAT, product = call->op == KOP_CumProd;
     for (int64_t line = 0; line < (int64_t)kop_elements(x) / n; line++) {
         int64_t base = line / inner * n * inner + line % inner;
-        double sum = 0;
-        uint64_t isum = 0;
+        double all = product;
+        uint64_t iall = product;
         for (int64_t i = 0; i < n; i++) {
             size_t at = (size_t)(base + (reverse ? n - 1 - i : i) * inner);
-            double before = sum;
-            uint64_t ibefore = isum;
+            double before = all, v = real ? kop_get_float(x, at) : 0;
+            uint64_t ibefore = iall, iv = real ? 0 : (uint64_t)kop_get_int(x, at);
+            all = product ? all * v : all + v;
+            iall = product ? iall * iv : iall + iv;
             if (real)
-                sum += kop_get_float(x, at);
+                kop_set_float(&call->out[0], at, exclusive ? before : all);
             else
-                isum += (uint64_t)kop_get_int(x, at);
-            if (real)
-                kop_set_float(&call->out[0], at, exclusive ? before : sum);
-            else
-                kop_set_int(&call->out[0], at, (int64_t)(exclusive ? ibefore : isum));
+                kop_set_int(&call->out[0], at, (int64_t)(exclusive ? ibefore : iall));
         }
         KAENA_TRY(kop_poll(call));
     }
