@@ -20,12 +20,13 @@ static inline const char *onnx_text(const char *s)
 /* One import. */
 typedef struct onnx_import {
     kaena_arena *arena;
-    kgr_graph *g;
+    kgr_graph *g; /* of the scope whose nodes are being added */
     Onnx__ModelProto *model;
     const char *dir; /* of external data, or NULL */
     const kcc_io_config *io;
     kaena_err *err;
-    kgr_node *inferred; /* the last node whose outputs' types are known; NULL: none */
+    kgr_node *inferred; /* the last node of |g| whose outputs' types are known; NULL: none */
+    bool untyped; /* what follows it refuses to be inferred, perhaps in a branch never taken */
     uint32_t n_inlined; /* nodes of function bodies so far */
 } onnx_import;
 
@@ -50,13 +51,20 @@ typedef struct onnx_attr {
     Onnx__AttributeProto *pb;
 } onnx_attr;
 
-/* A namespace: the main graph, or a function's body at one call. */
+/* Names that a node's subgraphs read from around them, each once. */
+typedef struct onnx_captures {
+    const char **name;
+    uint32_t n;
+} onnx_captures;
+
+/* A namespace: the main graph, a function's body at one call, or a subgraph of a node. */
 typedef struct onnx_scope {
     onnx_import *imp;
     Onnx__NodeProto **nodes;
     uint32_t n_nodes;
-    uint32_t *order; /* [n_nodes] topological */
-    bool *needed;    /* [n_nodes] by the outputs */
+    onnx_captures *captures; /* [n_nodes] */
+    uint32_t *order;         /* [n_nodes] topological */
+    bool *needed;            /* [n_nodes] by the outputs */
     kcc_name_table names;
     onnx_def *defs; /* names' numbers are indices */
     uint32_t n_defs, cap_defs;
@@ -67,8 +75,9 @@ typedef struct onnx_scope {
     const onnx_attr *call_attr; /* what the call gives */
     uint32_t n_call_attr;
     const Onnx__FunctionProto *function; /* NULL in the main graph */
-    const struct onnx_scope *caller;     /* NULL in the main graph */
-    uint32_t depth;                      /* 0 in the main graph */
+    const struct onnx_scope *caller;     /* or what surrounds a subgraph; NULL in the main graph */
+    uint32_t depth;                      /* of calls; 0 in the main graph */
+    uint32_t level;                      /* of subgraphs; 0 in the main graph */
 } onnx_scope;
 
 /* One node on its way into the graph. Translations change what it is before it is added. */
@@ -76,6 +85,7 @@ typedef struct onnx_xlat {
     onnx_import *imp;
     onnx_scope *scope;
     const Onnx__NodeProto *pb;
+    const onnx_captures *captures;
     const char *name; /* with the scope's prefix; "" where it has none */
     const char
         *label; /* for messages and for naming what is made up: |name| or the first output's name */
@@ -138,6 +148,36 @@ Onnx__FunctionProto *onnx_function_find(const onnx_import *imp, const char *doma
 /* Adds the body of |f| in place of |x|, which fills |x|->out. */
 kaena_status onnx_function_inline(onnx_xlat *x, Onnx__FunctionProto *f) KAENA_CHECKED;
 
+/* --- onnx_body.c ----------------------------------------------------------------------------- */
+
+/* The graph of an attribute, or NULL. */
+Onnx__GraphProto *onnx_attr_graph(const Onnx__AttributeProto *a);
+/* Finds what the subgraphs of |n| read from around them; nothing where it has none. */
+kaena_status onnx_captures_of(onnx_import *imp, const Onnx__NodeProto *n,
+                              onnx_captures *out) KAENA_CHECKED;
+/* The values of |x|'s captures; |out| [x->captures->n], NULL where a function's call left one out.
+ */
+kaena_status onnx_capture_values(onnx_xlat *x, kgr_value **out) KAENA_CHECKED;
+/* Makes a graph of |pb|, whose inputs are its own |n_formal|, then one for each of |captured|, the
+ * values of |x|'s captures.
+ */
+kaena_status onnx_body_import(onnx_xlat *x, Onnx__GraphProto *pb, uint32_t n_formal,
+                              kgr_value *const *captured, kgr_graph **out) KAENA_CHECKED;
+
+/* --- onnx_control.c -------------------------------------------------------------------------- */
+
+/* Whether |op| of the default domain is a node with subgraphs that we know. */
+bool onnx_has_bodies(const char *op);
+/* Adds |x|, whose attributes are converted, with its subgraphs. */
+kaena_status onnx_control(onnx_xlat *x) KAENA_CHECKED;
+
+/* --- onnx_type.c ----------------------------------------------------------------------------- */
+
+/* Form, element type and shape that |type| says, symbols as unknown dimensions. |what| names the
+ * thing in messages ("input 'x'"). UNIMPLEMENTED: maps, sparse tensors, deeper nesting. */
+kaena_status onnx_type_of_pb(const Onnx__TypeProto *type, const char *what, kop_tensor *out,
+                             kaena_err *err) KAENA_CHECKED;
+
 /* --- onnx_xlat.c: what translations use ------------------------------------------------------ */
 
 /* Failures; the caller puts the node's name in front. */
@@ -155,7 +195,9 @@ kaena_status onnx_xlat_set_in(onnx_xlat *x, uint32_t i, kgr_value *v) KAENA_CHEC
 /* Makes sure that type and shape of |v| (one of the inputs) are known as far as they can be: infers
  * what stands in front of it. */
 kaena_status onnx_xlat_need_type(onnx_xlat *x, const kgr_value *v) KAENA_CHECKED;
-/* The same, and fails when the rank stays unknown. */
+/* Infers types up to the end of the graph so far, where nothing refuses to. */
+void onnx_infer_so_far(onnx_import *imp);
+/* As onnx_xlat_need_type, and fails when the rank stays unknown. */
 kaena_status onnx_xlat_need_rank(onnx_xlat *x, const kgr_value *v, int32_t *rank) KAENA_CHECKED;
 /* Constants, named after the node. */
 kgr_value *onnx_xlat_const(onnx_xlat *x, const char *what, kaena_dtype dtype,

@@ -22,26 +22,6 @@ static const Onnx__TypeTensor *tensor_type(const Onnx__ValueInfoProto *v)
                : NULL;
 }
 
-static kaena_status refuse_type(const onnx_scope *s, const Onnx__ValueInfoProto *v)
-{
-    static const struct {
-        Onnx__TypeProto__ValueCase value_case;
-        const char *name;
-    } kinds[] = {
-        {ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE, "a sequence"},
-        {ONNX__TYPE_PROTO__VALUE_MAP_TYPE, "a map"},
-        {ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE, "a sparse tensor"},
-        {ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE, "an optional"},
-    };
-    for (size_t i = 0; v->type && i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (v->type->value_case == kinds[i].value_case)
-            return KAENA_FAIL(s->imp->err, UNIMPLEMENTED,
-                              "input '%s' is %s; only tensors are supported", onnx_text(v->name),
-                              kinds[i].name);
-    }
-    return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT, "input '%s' has no type", onnx_text(v->name));
-}
-
 static bool dim_is_symbolic(const Onnx__TensorShapeDimension *d)
 {
     return d->value_case != ONNX__TENSOR_SHAPE_DIMENSION__VALUE_DIM_VALUE || d->dim_value < 0;
@@ -221,13 +201,30 @@ static kaena_status input_shape(const onnx_scope *s, const Onnx__GraphProto *gra
     return KAENA_OK;
 }
 
+/* A sequence or optional: the plan wants no fixed shapes of what it holds. */
+static kaena_status add_composite(onnx_scope *s, const Onnx__ValueInfoProto *v)
+{
+    kop_tensor t;
+    onnx_def *d;
+    const char *what = kaena_arena_printf(s->imp->arena, "input '%s'", onnx_text(v->name));
+    if (!what)
+        return no_memory(s);
+    KAENA_TRY(onnx_type_of_pb(v->type, what, &t, s->imp->err));
+    KAENA_TRY(onnx_scope_define(s, onnx_text(v->name), &d));
+    d->value = kgr_value_add(s->imp->g, d->name, t.dtype, t.unranked ? NULL : &t.shape);
+    if (!d->value || !kgr_input_add(s->imp->g, d->value))
+        return no_memory(s);
+    d->value->t.form = t.form;
+    return KAENA_OK;
+}
+
 static kaena_status add_input(onnx_scope *s, const Onnx__GraphProto *graph,
                               const Onnx__ValueInfoProto *v, const symbols *sym)
 {
     onnx_import *imp = s->imp;
     const Onnx__TypeTensor *t = tensor_type(v);
     if (!t)
-        return refuse_type(s, v);
+        return add_composite(s, v);
     kaena_dtype dtype;
     kaena_shape shape;
     KAENA_TRY_WRAP(imp->err, kcc_dtype_of_pb(t->elem_type, &dtype, imp->err), "input '%s'",

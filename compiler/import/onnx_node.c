@@ -31,12 +31,15 @@ bool onnx_operator_known(const onnx_scope *s, const char *domain, const char *op
         return true;
     if (*domain)
         return onnx_foreign_knows(domain, op);
-    return kop_find(op) != KOP_NONE || onnx_legacy_knows(op, onnx_scope_opset(s, domain));
+    return onnx_has_bodies(op) || kop_find(op) != KOP_NONE ||
+           onnx_legacy_knows(op, onnx_scope_opset(s, domain));
 }
 
 static bool is_known(const onnx_scope *s, const Onnx__NodeProto *n)
 {
-    return !has_graph(n) && onnx_operator_known(s, onnx_domain(n->domain), onnx_text(n->op_type));
+    const char *domain = onnx_domain(n->domain), *op = onnx_text(n->op_type);
+    bool fits = has_graph(n) == (!*domain && onnx_has_bodies(op));
+    return (fits || onnx_function_find(s->imp, domain, op)) && onnx_operator_known(s, domain, op);
 }
 
 /* Names the first unsupported node with everything about it, then the other operators. */
@@ -64,8 +67,10 @@ static kaena_status refuse(const onnx_scope *s, const Onnx__NodeProto *first)
                      "(%u %s in all)%s",
                      onnx_node_label(first), onnx_text(first->op_type),
                      *domain ? domain : "ai.onnx", (long long)opset_of(s, first),
-                     has_graph(first) ? ": it has a subgraph" : "", n_nodes,
-                     n_nodes == 1 ? "node" : "nodes", others.data ? others.data : "");
+                     has_graph(first)                             ? ": it has a subgraph"
+                     : onnx_has_bodies(onnx_text(first->op_type)) ? ": it has no subgraph"
+                                                                  : "",
+                     n_nodes, n_nodes == 1 ? "node" : "nodes", others.data ? others.data : "");
     kaena_strbuf_fini(&others);
     kaena_err_hint(s->imp->err, "'kcc list-operators --framework ONNX' shows the supported ones; "
                                 "export the model with these, or select outputs before this node "
@@ -150,6 +155,8 @@ static int32_t attr_type(const Onnx__AttributeProto *a)
         return ONNX__ATTRIBUTE_TYPE__STRINGS;
     if (a->sparse_tensor)
         return ONNX__ATTRIBUTE_TYPE__SPARSE_TENSOR;
+    if (a->tp)
+        return ONNX__ATTRIBUTE_TYPE__TYPE_PROTO;
     return ONNX__ATTRIBUTE_TYPE__INTS;
 }
 
@@ -175,6 +182,23 @@ static kaena_status copy_strings(onnx_xlat *x, const Onnx__AttributeProto *pb, k
         KAENA_TRY(copy_string(x, &pb->strings[i], &list[i]));
     a->u.strings = list;
     return KAENA_OK;
+}
+
+/* Optional's `type`, of the element that is not there: kaena.form and kaena.dtype. */
+static kaena_status type_attr(onnx_xlat *x, const Onnx__AttributeProto *pb, kop_attr *a)
+{
+    kop_tensor t;
+    if (strcmp(x->op, "Optional") != 0 || !pb->tp)
+        return KAENA_FAIL(x->imp->err, UNIMPLEMENTED, "a type is not supported");
+    KAENA_TRY(onnx_type_of_pb(pb->tp, "the element", &t, x->imp->err));
+    if (t.form != KOP_FORM_TENSOR && t.form != KOP_FORM_SEQUENCE)
+        return KAENA_FAIL(x->imp->err, UNIMPLEMENTED, "optionals of optionals are not supported");
+    *a = (kop_attr){.name = "kaena.dtype", .type = KOP_ATTR_INT, .u.i = (int64_t)t.dtype};
+    return onnx_xlat_set(x, &(kop_attr){.name = "kaena.form",
+                                        .type = KOP_ATTR_INT,
+                                        .u.i = t.form == KOP_FORM_TENSOR
+                                                   ? KOP_FORM_OPTIONAL
+                                                   : KOP_FORM_OPTIONAL_SEQUENCE});
 }
 
 static kaena_status convert_attr(onnx_xlat *x, Onnx__AttributeProto *pb, kop_attr *a)
@@ -217,6 +241,8 @@ static kaena_status convert_attr(onnx_xlat *x, Onnx__AttributeProto *pb, kop_att
     }
     case ONNX__ATTRIBUTE_TYPE__SPARSE_TENSOR:
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED, "sparse tensors are not supported");
+    case ONNX__ATTRIBUTE_TYPE__TYPE_PROTO:
+        return type_attr(x, pb, a);
     default:
         return KAENA_FAIL(x->imp->err, UNIMPLEMENTED, "attributes of type %d are not supported",
                           pb->type);
@@ -230,6 +256,8 @@ static kaena_status convert_attrs(onnx_xlat *x)
     KAENA_TRY(onnx_attrs_resolve(x->scope, x->pb, &list, &n));
     for (uint32_t i = 0; i < n; i++) {
         kop_attr a = {.name = list[i].name};
+        if (onnx_attr_graph(list[i].pb) && onnx_has_bodies(x->op))
+            continue;
         if (onnx_xlat_attr(x, a.name))
             return KAENA_FAIL(x->imp->err, INVALID_ARGUMENT, "attribute '%s' stands twice", a.name);
         KAENA_TRY_WRAP(x->imp->err, convert_attr(x, list[i].pb, &a), "attribute '%s'", a.name);
@@ -279,6 +307,8 @@ static kaena_status translate(onnx_xlat *x)
     KAENA_TRY(convert_attrs(x));
     if (*onnx_domain(x->pb->domain))
         return onnx_foreign(x, onnx_domain(x->pb->domain));
+    if (onnx_has_bodies(x->op))
+        return onnx_control(x);
     KAENA_TRY(onnx_legacy(x));
     if (x->done)
         return KAENA_OK;
@@ -289,11 +319,16 @@ static kaena_status translate(onnx_xlat *x)
     return onnx_xlat_finish(x, op);
 }
 
-static kaena_status import_node(onnx_scope *s, const Onnx__NodeProto *pb)
+static kaena_status import_node(onnx_scope *s, uint32_t node)
 {
+    const Onnx__NodeProto *pb = s->nodes[node];
     onnx_import *imp = s->imp;
-    onnx_xlat x = {
-        .imp = imp, .scope = s, .pb = pb, .op = onnx_text(pb->op_type), .opset = opset_of(s, pb)};
+    onnx_xlat x = {.imp = imp,
+                   .scope = s,
+                   .pb = pb,
+                   .op = onnx_text(pb->op_type),
+                   .opset = opset_of(s, pb),
+                   .captures = &s->captures[node]};
     const char *name = onnx_text(pb->name);
     x.label = kaena_arena_printf(imp->arena, "%s%s", s->prefix, onnx_node_label(pb));
     x.name = *name ? x.label : "";
@@ -318,7 +353,7 @@ kaena_status onnx_import_nodes(onnx_scope *s)
     KAENA_TRY(check_operators(s));
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         if (s->needed[s->order[i]])
-            KAENA_TRY(import_node(s, s->nodes[s->order[i]]));
+            KAENA_TRY(import_node(s, s->order[i]));
     }
     return KAENA_OK;
 }

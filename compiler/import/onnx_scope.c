@@ -65,22 +65,50 @@ static kaena_status define_outputs(onnx_scope *s)
     return KAENA_OK;
 }
 
-/* The node that makes input |k| of |n|; -1: none does, the name is a graph input or a constant. */
-static int32_t producer_of(const onnx_scope *s, const Onnx__NodeProto *n, size_t k)
+/* What node |i| reads: its inputs, then what its subgraphs capture. */
+static size_t n_operands(const onnx_scope *s, uint32_t i)
 {
-    return *onnx_text(n->input[k]) ? onnx_scope_find(s, n->input[k])->producer : -1;
+    return s->nodes[i]->n_input + s->captures[i].n;
+}
+
+static const char *operand(const onnx_scope *s, uint32_t i, size_t k)
+{
+    const Onnx__NodeProto *n = s->nodes[i];
+    return k < n->n_input ? onnx_text(n->input[k]) : s->captures[i].name[k - n->n_input];
+}
+
+static kaena_status find_captures(onnx_scope *s)
+{
+    s->captures = KAENA_NEW_N(s->imp->arena, onnx_captures, s->n_nodes);
+    if (!s->captures)
+        return no_memory(s);
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        KAENA_TRY_WRAP(s->imp->err, onnx_captures_of(s->imp, s->nodes[i], &s->captures[i]),
+                       "node '%s' (%s)", onnx_node_label(s->nodes[i]),
+                       onnx_text(s->nodes[i]->op_type));
+    return KAENA_OK;
+}
+
+/* The node that makes operand |k| of node |i|; -1: none does, the name is a graph input or a
+ * constant. */
+static int32_t producer_of(const onnx_scope *s, uint32_t i, size_t k)
+{
+    const char *name = operand(s, i, k);
+    return *name ? onnx_scope_find(s, name)->producer : -1;
 }
 
 static kaena_status check_inputs(const onnx_scope *s)
 {
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         const Onnx__NodeProto *n = s->nodes[i];
-        for (size_t k = 0; k < n->n_input; k++) {
-            if (*onnx_text(n->input[k]) && !onnx_scope_find(s, n->input[k]))
+        for (size_t k = 0; k < n_operands(s, i); k++) {
+            const char *name = operand(s, i, k);
+            if (*name && !onnx_scope_find(s, name))
                 return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
-                                  "node '%s' (%s): input '%s' is made by no node and is neither "
+                                  "node '%s' (%s): %s '%s' is made by no node and is neither "
                                   "graph input nor initializer",
-                                  onnx_node_label(n), onnx_text(n->op_type), n->input[k]);
+                                  onnx_node_label(n), onnx_text(n->op_type),
+                                  k < n->n_input ? "input" : "its subgraph's input", name);
         }
     }
     return KAENA_OK;
@@ -110,21 +138,20 @@ static kaena_status sort_nodes(onnx_scope *s)
         state[first] = OPEN;
         while (depth > 0) {
             visit *top = &stack[depth - 1];
-            const Onnx__NodeProto *n = s->nodes[top->node];
-            if (top->next_input == n->n_input) {
+            if (top->next_input == n_operands(s, top->node)) {
                 state[top->node] = DONE;
                 s->order[n_done++] = top->node;
                 depth--;
                 continue;
             }
-            int32_t p = producer_of(s, n, top->next_input++);
+            int32_t p = producer_of(s, top->node, top->next_input++);
             if (p < 0 || state[p] == DONE)
                 continue;
             if (state[p] == OPEN)
                 return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT,
                                   "the graph has a cycle through node '%s' (%s), which makes '%s'",
                                   onnx_node_label(s->nodes[p]), onnx_text(s->nodes[p]->op_type),
-                                  n->input[top->next_input - 1]);
+                                  operand(s, top->node, top->next_input - 1));
             state[p] = OPEN;
             stack[depth++] = (visit){.node = (uint32_t)p};
         }
@@ -145,6 +172,7 @@ kaena_status onnx_scope_sort(onnx_scope *s)
     if (s->n_nodes > INT32_MAX)
         return KAENA_FAIL(s->imp->err, INVALID_ARGUMENT, "too many nodes");
     KAENA_TRY(define_outputs(s));
+    KAENA_TRY(find_captures(s));
     KAENA_TRY(check_inputs(s));
     return sort_nodes(s);
 }
@@ -161,10 +189,10 @@ kaena_status onnx_scope_mark(onnx_scope *s, const char *const *outputs, uint32_t
         mark_needed(s, outputs[i]);
     }
     for (uint32_t i = s->n_nodes; i-- > 0;) {
-        const Onnx__NodeProto *n = s->nodes[s->order[i]];
-        for (size_t k = 0; s->needed[s->order[i]] && k < n->n_input; k++) {
-            if (*onnx_text(n->input[k]))
-                mark_needed(s, n->input[k]);
+        uint32_t node = s->order[i];
+        for (size_t k = 0; s->needed[node] && k < n_operands(s, node); k++) {
+            if (*operand(s, node, k))
+                mark_needed(s, operand(s, node, k));
         }
     }
     return KAENA_OK;

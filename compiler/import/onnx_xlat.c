@@ -86,22 +86,22 @@ kaena_status onnx_xlat_set_in(onnx_xlat *x, uint32_t i, kgr_value *v)
     return KAENA_OK;
 }
 
-static kaena_status infer_node(onnx_import *imp, kgr_node *n)
-{
-    const kop_tensor *in[KOP_MAX_INPUTS + 1];
-    kop_tensor out[KOP_MAX_OUTPUTS];
-    kop_call call = kgr_call(n, in, out, NULL, imp->err);
-    KAENA_TRY_WRAP(imp->err, kop_infer(&call), "node '%s' (%s)", n->name, n->origin);
-    for (uint32_t i = 0; i < n->n_out; i++) {
-        out[i].data = NULL;
-        n->out[i]->t = out[i];
-    }
-    return KAENA_OK;
-}
-
 static bool type_known(const kgr_value *v)
 {
     return v->t.dtype != KAENA_DTYPE_NONE && !v->t.unranked;
+}
+
+void onnx_infer_so_far(onnx_import *imp)
+{
+    kaena_err refused;
+    for (kgr_node *n = imp->inferred ? imp->inferred->next : imp->g->first; n && !imp->untyped;
+         n = n->next) {
+        kaena_err_init(&refused);
+        if (kgr_infer_node(n, &refused) == KAENA_OK)
+            imp->inferred = n;
+        else
+            imp->untyped = true;
+    }
 }
 
 kaena_status onnx_xlat_need_type(onnx_xlat *x, const kgr_value *v)
@@ -109,10 +109,7 @@ kaena_status onnx_xlat_need_type(onnx_xlat *x, const kgr_value *v)
     onnx_import *imp = x->imp;
     if (type_known(v))
         return KAENA_OK;
-    for (kgr_node *n = imp->inferred ? imp->inferred->next : imp->g->first; n; n = n->next) {
-        KAENA_TRY(infer_node(imp, n));
-        imp->inferred = n;
-    }
+    onnx_infer_so_far(imp);
     if (type_known(v))
         return KAENA_OK;
     /* A shape is computed by nodes: evaluate these too. That removes nodes, |inferred| perhaps

@@ -10,7 +10,7 @@
 #include "arena.h"
 #include "err.h"
 
-#define KCC_PB_MAX_DEPTH 32 /* of nested messages */
+#define KCC_PB_MAX_DEPTH 100 /* of nested messages */
 
 /* |message| is a member of a view that |descriptor| describes; everything it points to lives in
  * |arena|, so it is never freed singly. Fields of type bytes are aligned as kcc_pb_alloc says.

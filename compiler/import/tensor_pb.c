@@ -163,20 +163,92 @@ kaena_status kcc_tensor_of_pb(kaena_arena *arena, Onnx__TensorProto *pb, const c
     return KAENA_OK;
 }
 
-kaena_status kcc_tensor_read(kaena_arena *arena, const char *path, kop_tensor *out,
-                             const char **name, kaena_err *err)
+static kaena_status from_sequence(kaena_arena *arena, const Onnx__SequenceProto *pb,
+                                  kop_tensor *out, kaena_err *err)
+{
+    if (pb->elem_type > 1)
+        return KAENA_FAIL(err, UNIMPLEMENTED, "sequences of what is no tensor are not supported");
+    kop_tensor *items = KAENA_NEW_N(arena, kop_tensor, pb->n_tensor_values);
+    if (!items)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
+    kop_tensor t = {.form = KOP_FORM_SEQUENCE, .unranked = true};
+    for (size_t i = 0; i < pb->n_tensor_values; i++) {
+        KAENA_TRY_WRAP(err, kcc_tensor_of_pb(arena, pb->tensor_values[i], NULL, &items[i], err),
+                       "element %zu", i);
+        kop_tensor common = items[i];
+        if (i && !kop_join_types(&t, &items[i], &common))
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "element %zu has another type", i);
+        t = (kop_tensor){.dtype = common.dtype, .shape = common.shape, .unranked = common.unranked};
+    }
+    t.form = KOP_FORM_SEQUENCE;
+    t.data = items;
+    t.count = pb->n_tensor_values;
+    *out = t;
+    return KAENA_OK;
+}
+
+static kaena_status from_optional(kaena_arena *arena, const Onnx__OptionalProto *pb, uint8_t form,
+                                  kop_tensor *out, kaena_err *err)
+{
+    kop_tensor *item = KAENA_NEW(arena, kop_tensor);
+    if (!item)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory");
+    bool sequence = form == KOP_FORM_OPTIONAL_SEQUENCE;
+    bool there = sequence ? pb->sequence_value != NULL : pb->tensor_value != NULL;
+    item->unranked = true;
+    if (there && sequence)
+        KAENA_TRY(from_sequence(arena, pb->sequence_value, item, err));
+    else if (there)
+        KAENA_TRY(kcc_tensor_of_pb(arena, pb->tensor_value, NULL, item, err));
+    *out = (kop_tensor){.form = form,
+                        .dtype = item->dtype,
+                        .shape = item->shape,
+                        .unranked = item->unranked,
+                        .data = item,
+                        .count = there};
+    return KAENA_OK;
+}
+
+static const ProtobufCMessageDescriptor *descriptor_of(uint8_t form)
+{
+    return form == KOP_FORM_TENSOR     ? &onnx__tensor_proto__descriptor
+           : form == KOP_FORM_SEQUENCE ? &onnx__sequence_proto__descriptor
+                                       : &onnx__optional_proto__descriptor;
+}
+
+static kaena_status value_of_pb(kaena_arena *arena, ProtobufCMessage *m, uint8_t form,
+                                kop_tensor *out, const char **name, kaena_err *err)
+{
+    if (form == KOP_FORM_SEQUENCE) {
+        *name = ((Onnx__SequenceProto *)m)->name;
+        return from_sequence(arena, (const Onnx__SequenceProto *)m, out, err);
+    }
+    if (form != KOP_FORM_TENSOR) {
+        *name = ((Onnx__OptionalProto *)m)->name;
+        return from_optional(arena, (const Onnx__OptionalProto *)m, form, out, err);
+    }
+    *name = ((Onnx__TensorProto *)m)->name;
+    return kcc_tensor_of_pb(arena, (Onnx__TensorProto *)m, /* dir= */ NULL, out, err);
+}
+
+kaena_status kcc_value_read(kaena_arena *arena, const char *path, uint8_t form, kop_tensor *out,
+                            const char **name, kaena_err *err)
 {
     kaena_file file;
     KAENA_TRY(kaena_file_open(path, &file, err));
     ProtobufCMessage *m;
-    kaena_status s =
-        kcc_pb_unpack(arena, &onnx__tensor_proto__descriptor, file.data, file.size, &m, err);
+    const char *own = NULL;
+    kaena_status s = kcc_pb_unpack(arena, descriptor_of(form), file.data, file.size, &m, err);
     kaena_file_close(&file);
-    if (s == KAENA_OK) {
-        Onnx__TensorProto *pb = (Onnx__TensorProto *)m;
-        s = kcc_tensor_of_pb(arena, pb, /* dir= */ NULL, out, err);
-        if (s == KAENA_OK && name)
-            *name = pb->name ? pb->name : "";
-    }
-    return s == KAENA_OK ? s : kaena_err_wrap(err, s, "tensor '%s'", path);
+    if (s == KAENA_OK)
+        s = value_of_pb(arena, m, form, out, &own, err);
+    if (s == KAENA_OK && name)
+        *name = own ? own : "";
+    return s == KAENA_OK ? s : kaena_err_wrap(err, s, "%s '%s'", kop_form_name(form), path);
+}
+
+kaena_status kcc_tensor_read(kaena_arena *arena, const char *path, kop_tensor *out,
+                             const char **name, kaena_err *err)
+{
+    return kcc_value_read(arena, path, KOP_FORM_TENSOR, out, name, err);
 }

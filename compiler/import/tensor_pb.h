@@ -27,4 +27,8 @@ kaena_status kcc_dtype_of_pb(int32_t number, kaena_dtype *out, kaena_err *err) K
 kaena_status kcc_tensor_read(kaena_arena *arena, const char *path, kop_tensor *out,
                              const char **name, kaena_err *err) KAENA_CHECKED;
 
+/* The same for a value of |form|: a TensorProto, SequenceProto or OptionalProto. */
+kaena_status kcc_value_read(kaena_arena *arena, const char *path, uint8_t form, kop_tensor *out,
+                            const char **name, kaena_err *err) KAENA_CHECKED;
+
 #endif

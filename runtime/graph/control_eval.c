@@ -176,9 +176,18 @@ static kaena_status one_turn(turns *t, uint32_t first_arg)
 
 static kaena_status finish(const turns *t, uint32_t first_arg, kop_tensor *out)
 {
-    for (uint32_t i = 0; i < t->n_carried; i++)
-        if (!kop_copy(t->env->arena, &t->arg[first_arg + i], &out[i]))
+    for (uint32_t i = 0; i < t->n_carried; i++) {
+        const kop_tensor *from = &t->arg[first_arg + i];
+        uint8_t gives = t->n->body[0]->outputs[t->first + i]->t.form;
+        /* What came in as an optional goes out as what it holds if the turns make that of it. */
+        if (from->form >= KOP_FORM_OPTIONAL && from->form != gives) {
+            if (from->count == 0)
+                return KAENA_FAIL(t->err, INVALID_ARGUMENT, "no turn made result %u", i);
+            from = kop_items(from);
+        }
+        if (!kop_copy(t->env->arena, from, &out[i]))
             return no_memory(t);
+    }
     for (uint32_t i = 0; i < t->n_slices; i++)
         KAENA_TRY(stack(t, i, &out[t->n_carried + i]));
     return KAENA_OK;

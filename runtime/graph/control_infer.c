@@ -121,6 +121,11 @@ static kaena_status bind(kgr_node *n, kaena_err *err)
     return KAENA_OK;
 }
 
+static bool is_optional_of(const kop_tensor *optional, const kop_tensor *element)
+{
+    return optional->form >= KOP_FORM_OPTIONAL && kop_item_form(optional->form) == element->form;
+}
+
 /* What a turn makes of the carried values goes into their types. */
 static kaena_status merge(kgr_node *n, bool *changed, kaena_err *err)
 {
@@ -130,11 +135,14 @@ static kaena_status merge(kgr_node *n, bool *changed, kaena_err *err)
         kgr_value *in = body->inputs[first_in + i];
         const kop_tensor *made = &body->outputs[first_out + i]->t;
         kop_tensor t;
-        if (!kop_join_types(&in->t, made, &t))
+        kop_tensor next = type_of(made);
+        if (is_optional_of(&in->t, made)) /* the next turn gets one that is there */
+            next.form = in->t.form;
+        if (!kop_join_types(&in->t, &next, &t))
             return KAENA_FAIL(err, INVALID_ARGUMENT,
                               "'%s' is %s of %s and becomes %s of %s in the next turn", in->name,
                               kop_form_name(in->t.form), kaena_dtype_name(in->t.dtype),
-                              kop_form_name(made->form), kaena_dtype_name(made->dtype));
+                              kop_form_name(next.form), kaena_dtype_name(next.dtype));
         if (same_type(&t, &in->t))
             continue;
         if (body->rounds >= ROUNDS_TO_UNRANKED)
@@ -200,6 +208,9 @@ static kaena_status infer_results(kgr_node *n, kaena_err *err)
         kop_tensor *t = &n->out[i]->t;
         if (i < carried) { /* without a turn it is what came in */
             *t = type_of(&body->inputs[first_in + i]->t);
+            const kop_tensor *made = &body->outputs[first_out + i]->t;
+            if (is_optional_of(t, made)) /* it is given up as what it holds */
+                t->form = made->form;
             continue;
         }
         *t = type_of(&body->outputs[first_out + i]->t);

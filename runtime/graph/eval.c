@@ -151,31 +151,45 @@ static kaena_status eval_node(evaluation *e, const kgr_node *n)
     return s;
 }
 
-static kaena_status bind_inputs(evaluation *e, const kop_tensor *in)
+static kaena_status bind_input(evaluation *e, const kgr_value *v, const kop_tensor *in)
 {
     char want[KAENA_SHAPE_TEXT], have[KAENA_SHAPE_TEXT];
-    for (uint32_t i = 0; i < e->g->n_inputs; i++) {
-        const kgr_value *v = e->g->inputs[i];
-        if (in[i].form != v->t.form)
-            return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' is of type %s, takes %s",
-                              v->name, kop_form_name(in[i].form), kop_form_name(v->t.form));
-        if (v->t.dtype != KAENA_DTYPE_NONE && in[i].dtype != v->t.dtype)
-            return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' is %s, takes %s", v->name,
-                              kaena_dtype_name(in[i].dtype), kaena_dtype_name(v->t.dtype));
-        /* What a sequence holds each operator looks at itself. */
-        bool fits =
-            v->t.unranked || v->t.form != KOP_FORM_TENSOR || in[i].shape.rank == v->t.shape.rank;
-        for (int32_t d = 0;
-             fits && !v->t.unranked && v->t.form == KOP_FORM_TENSOR && d < v->t.shape.rank; d++)
-            fits = v->t.shape.dim[d] < 0 || v->t.shape.dim[d] == in[i].shape.dim[d];
-        if (!fits)
-            return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' has shape %s, takes %s",
-                              v->name, kaena_shape_print(&in[i].shape, have, sizeof have),
-                              kaena_shape_print(&v->t.shape, want, sizeof want));
-        if (!in[i].data)
-            return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' has no data", v->name);
-        e->tensor[v->id] = in[i];
+    kop_tensor *to = &e->tensor[v->id];
+    if (!in->data)
+        return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' has no data", v->name);
+    *to = *in;
+    /* A value is an optional that is there. */
+    if (in->form != v->t.form && v->t.form >= KOP_FORM_OPTIONAL &&
+        in->form == kop_item_form(v->t.form)) {
+        to->form = v->t.form;
+        to->data = (void *)(uintptr_t)in;
+        to->count = 1;
     }
+    if (to->form != v->t.form)
+        return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' is of type %s, takes %s", v->name,
+                          kop_form_name(in->form), kop_form_name(v->t.form));
+    if (to->form != KOP_FORM_TENSOR && to->dtype == KAENA_DTYPE_NONE)
+        to->dtype = v->t.dtype; /* there are no elements to say it */
+    if (v->t.dtype != KAENA_DTYPE_NONE && to->dtype != v->t.dtype)
+        return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' is %s, takes %s", v->name,
+                          kaena_dtype_name(in->dtype), kaena_dtype_name(v->t.dtype));
+    /* At the elements of a sequence each operator looks itself. */
+    if (v->t.form != KOP_FORM_TENSOR || v->t.unranked)
+        return KAENA_OK;
+    bool fits = in->shape.rank == v->t.shape.rank;
+    for (int32_t d = 0; fits && d < v->t.shape.rank; d++)
+        fits = v->t.shape.dim[d] < 0 || v->t.shape.dim[d] == in->shape.dim[d];
+    if (fits)
+        return KAENA_OK;
+    return KAENA_FAIL(e->err, INVALID_ARGUMENT, "input '%s' has shape %s, takes %s", v->name,
+                      kaena_shape_print(&in->shape, have, sizeof have),
+                      kaena_shape_print(&v->t.shape, want, sizeof want));
+}
+
+static kaena_status bind_inputs(evaluation *e, const kop_tensor *in)
+{
+    for (uint32_t i = 0; i < e->g->n_inputs; i++)
+        KAENA_TRY(bind_input(e, e->g->inputs[i], &in[i]));
     for (uint32_t i = 0; i < e->g->n_values; i++) {
         const kgr_value *v = e->g->values[i];
         if (v->t.data)

@@ -75,10 +75,28 @@ static bool compare_floats(const kop_tensor *got, const kop_tensor *want,
     return d->worst <= 1;
 }
 
+/* Forms other than tensors: element by element. */
+static bool compare_items(const kop_tensor *got, const kop_tensor *want,
+                          const conf_tolerance *tolerance, conf_difference *d)
+{
+    if (got->form != want->form || got->count != want->count) {
+        (void)snprintf(d->text, sizeof d->text, "is %s of %zu, expected %s of %zu",
+                       kop_form_name(got->form), got->count, kop_form_name(want->form),
+                       want->count);
+        return false;
+    }
+    for (size_t i = 0; i < want->count; i++)
+        if (!conf_compare(&kop_items(got)[i], &kop_items(want)[i], tolerance, d))
+            return false;
+    return true;
+}
+
 bool conf_compare(const kop_tensor *got, const kop_tensor *want, const conf_tolerance *tolerance,
                   conf_difference *d)
 {
     *d = (conf_difference){0};
+    if (got->form != KOP_FORM_TENSOR || want->form != KOP_FORM_TENSOR)
+        return compare_items(got, want, tolerance, d);
     if (!same_shape(got, want, d))
         return false;
     if (want->dtype == KAENA_STRING)
