@@ -111,8 +111,8 @@ static kaena_status import(subject *s, kaena_arena *arena, kgr_graph **g, kcc_im
     }
     /* Its tensors stay until the subject goes. */
     conf_set *set = KAENA_NEW(&s->kept, conf_set);
-    KAENA_TRY(conf_set_read(&s->kept, s->path, 0, set, err));
-    KAENA_TRY(conf_import(arena, s->path, set, g, err));
+    KAENA_TRY(conf_onnx_set(&s->kept, s->path, 0, set, err));
+    KAENA_TRY(conf_onnx_import(arena, s->path, set, g, err));
     info->framework = "ONNX";
     if (!s->in)
         s->in = set->in;

@@ -53,6 +53,12 @@ void conf_cases_fini(conf_cases *cases);
 /* The program: conf_run.c says its options. Returns the exit code. */
 int conf_main(const conf_suite *suite, int argc, char **argv);
 
+/* conf_onnx.c: the functions of ONNX's suite. */
+kaena_status conf_onnx_set(kaena_arena *arena, const char *dir, uint32_t index, conf_set *out,
+                           kaena_err *err) KAENA_CHECKED;
+kaena_status conf_onnx_import(kaena_arena *arena, const char *dir, conf_set *set, kgr_graph **out,
+                              kaena_err *err) KAENA_CHECKED;
+
 /* --- Backends -------------------------------------------------------------------------------- */
 
 /* Runs |g| on |in| (in the order of its inputs) and puts the results, in the order of its outputs,
