@@ -347,7 +347,6 @@ kaena_status kop_eval_slice(kop_call *call)
 kaena_status kop_infer_trilu(kop_call *call)
 {
     const kop_tensor *x = call->in[0];
-    KAENA_TRY(kop_need(call, 0, KOP_T_NUM | KOP_T_BOOL));
     KAENA_TRY(kop_need(call, 1, KOP_T(KAENA_I64)));
     if (!x->unranked && x->shape.rank < 2)
         return KOP_BAD(call, "data of rank %d is no matrix", x->shape.rank);

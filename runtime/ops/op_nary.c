@@ -144,7 +144,7 @@ static const struct nary_row {
     [KOP_BitwiseXor] = {.types = KOP_T_INT, .fold = BITS(Xor)},
     [KOP_BitShift] = {.types = KOP_T_UNSIGNED, .fold = BITS(Left)},
     [KOP_PRelu] = {.types = KOP_T_NUM, .fold = THREE(PRelu)},
-    [KOP_Equal] = {.types = KOP_T_NUM | KOP_T_BOOL, .fold = THREE(Equal), .to_bool = true},
+    [KOP_Equal] = {.types = KOP_T_ALL, .fold = THREE(Equal), .to_bool = true},
     [KOP_Greater] = {.types = KOP_T_NUM, .fold = THREE(Greater), .to_bool = true},
     [KOP_GreaterOrEqual] = {.types = KOP_T_NUM, .fold = THREE(GreaterOrEqual), .to_bool = true},
     [KOP_Less] = {.types = KOP_T_NUM, .fold = THREE(Less), .to_bool = true},
@@ -231,18 +231,44 @@ static void load(const kop_tensor *t, kop_kind kind, int64_t at, int64_t step, s
     }
 }
 
+#define DIRECT_CHUNK 16384 /* elements between two looks whether to stop */
+
+static kaena_status eval_direct(kop_call *call, kop_direct_fn direct, const kop_bcast *b)
+{
+    const kop_tensor *x = call->in[0], *y = call->in[1];
+    size_t size = kaena_dtype_size(x->dtype), out_size = kaena_dtype_size(call->out[0].dtype);
+    int64_t inner = b->dim[b->rank - 1], total = (int64_t)kop_elements(&call->out[0]);
+    int64_t step_x = b->stride[0][b->rank - 1], step_y = b->stride[1][b->rank - 1];
+    char *out = call->out[0].data;
+    for (int64_t row = 0; row * inner < total; row++) {
+        const char *from_x = (const char *)x->data + (size_t)kop_bcast_offset(b, 0, row) * size;
+        const char *from_y = (const char *)y->data + (size_t)kop_bcast_offset(b, 1, row) * size;
+        for (int64_t at = 0; at < inner; at += DIRECT_CHUNK) {
+            int64_t n = inner - at < DIRECT_CHUNK ? inner - at : DIRECT_CHUNK;
+            direct(out, from_x + (size_t)(at * step_x) * size, step_x,
+                   from_y + (size_t)(at * step_y) * size, step_y, n);
+            out += (size_t)n * out_size;
+            KAENA_TRY(kop_poll(call));
+        }
+    }
+    return KAENA_OK;
+}
+
 kaena_status kop_eval_nary(kop_call *call)
 {
     kop_tensor *out = &call->out[0];
     size_t total = kop_elements(out);
     if (total == 0)
         return KAENA_OK;
-    kop_kind kind;
-    fold_fn fold = choose(call, &kind);
     kop_bcast *b = kop_alloc(call, 1, sizeof *b);
     if (!b)
         return KAENA_RESOURCE_EXHAUSTED;
     kop_bcast_init(b, &out->shape, call->in, call->n_in);
+    kop_direct_fn direct = call->n_in == 2 ? kop_direct_find(call->op, call->in[0]->dtype) : NULL;
+    if (direct)
+        return eval_direct(call, direct, b);
+    kop_kind kind;
+    fold_fn fold = choose(call, &kind);
     int64_t inner = b->dim[b->rank - 1], done = 0;
     for (int64_t row = 0; done < (int64_t)total; row++) {
         int64_t base[KOP_MAX_INPUTS];

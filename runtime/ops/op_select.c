@@ -10,7 +10,6 @@
 kaena_status kop_infer_non_zero(kop_call *call)
 {
     const kop_tensor *x = call->in[0];
-    KAENA_TRY(kop_need(call, 0, KOP_T_NUM | KOP_T_BOOL));
     kaena_shape shape = kop_shape_unknown(2);
     if (!x->unranked)
         shape.dim[0] = x->shape.rank;
@@ -18,19 +17,27 @@ kaena_status kop_infer_non_zero(kop_call *call)
     return KAENA_OK;
 }
 
+/* A string is something when it is not empty. */
+static bool is_something(const kop_tensor *x, size_t i)
+{
+    if (x->dtype == KAENA_STRING)
+        return ((const kaena_string *)x->data)[i].size > 0;
+    return kop_get_float(x, i) != 0;
+}
+
 kaena_status kop_eval_non_zero(kop_call *call)
 {
     const kop_tensor *x = call->in[0];
     size_t total = kop_elements(x), n = 0;
     for (size_t i = 0; i < total; i++)
-        n += kop_get_float(x, i) != 0;
+        n += is_something(x, i);
     int32_t rank = x->shape.rank;
     kaena_shape shape = {.rank = 2, .dim = {rank, (int64_t)n}};
     KAENA_TRY(kop_output(call, 0, KAENA_I64, &shape));
     int64_t index[KAENA_MAX_RANK] = {0}, *out = call->out[0].data;
     size_t at = 0;
     for (size_t i = 0; i < total; i++) {
-        if (kop_get_float(x, i) != 0) {
+        if (is_something(x, i)) {
             for (int32_t d = 0; d < rank; d++)
                 out[(size_t)d * n + at] = index[d];
             at++;
@@ -207,7 +214,6 @@ kaena_status kop_eval_top_k(kop_call *call)
 kaena_status kop_infer_unique(kop_call *call)
 {
     const kop_tensor *x = call->in[0];
-    KAENA_TRY(kop_need(call, 0, KOP_T_NUM | KOP_T_BOOL));
     kaena_shape list = kop_shape_1d(KAENA_DIM_UNKNOWN);
     for (uint32_t i = 1; i < 4; i++)
         kop_out(call, i, KAENA_I64, &list);
@@ -231,13 +237,30 @@ typedef struct unique_items {
     int64_t n, outer, inner;
 } unique_items;
 
+static int compare_strings(const kaena_string *a, const kaena_string *b)
+{
+    size_t both = a->size < b->size ? a->size : b->size;
+    int c = both ? memcmp(a->data, b->data, both) : 0;
+    return c ? c : (a->size > b->size) - (a->size < b->size);
+}
+
+/* Elements |a| and |b| of a tensor. */
+static int compare_elements(const kop_tensor *t, size_t a, size_t b)
+{
+    if (t->dtype == KAENA_STRING) {
+        const kaena_string *s = t->data;
+        return compare_strings(&s[a], &s[b]);
+    }
+    ranked_value x = read_value(t, a, 0), y = read_value(t, b, 0);
+    return order(&x, &y);
+}
+
 static int compare_items(const unique_items *u, int64_t a, int64_t b)
 {
     for (int64_t o = 0; o < u->outer; o++)
         for (int64_t i = 0; i < u->inner; i++) {
-            ranked_value x = read_value(u->x, (size_t)((o * u->n + a) * u->inner + i), 0);
-            ranked_value y = read_value(u->x, (size_t)((o * u->n + b) * u->inner + i), 0);
-            int c = order(&x, &y);
+            int c = compare_elements(u->x, (size_t)((o * u->n + a) * u->inner + i),
+                                     (size_t)((o * u->n + b) * u->inner + i));
             if (c)
                 return c;
         }

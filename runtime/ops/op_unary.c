@@ -91,7 +91,7 @@ static const struct unary_row {
     [KOP_Cos] = {.map = map_Cos, .types = KOP_T_FLOAT},
     [KOP_Cosh] = {.map = map_Cosh, .types = KOP_T_FLOAT},
     [KOP_Elu] = {.map = map_Elu, .types = KOP_T_FLOAT, .a_name = "alpha", .a = 1},
-    [KOP_Erf] = {.map = map_Erf, .types = KOP_T_FLOAT},
+    [KOP_Erf] = {.map = map_Erf, .types = KOP_T_NUM},
     [KOP_Exp] = {.map = map_Exp, .types = KOP_T_FLOAT},
     [KOP_Floor] = {.map = map_Floor, .types = KOP_T_FLOAT},
     [KOP_Gelu] = {.map = map_Gelu, .types = KOP_T_FLOAT},

@@ -132,6 +132,12 @@ void kop_bcast_init(kop_bcast *b, const kaena_shape *out, const kop_tensor *cons
  * last. */
 int64_t kop_bcast_offset(const kop_bcast *b, uint32_t i, int64_t row);
 
+/* |n| results of two operands that walk 0 or 1 elements a step. */
+typedef void (*kop_direct_fn)(void *out, const void *a, int64_t step_a, const void *b,
+                              int64_t step_b, int64_t n);
+/* The function of |op| for operands of |type|, or NULL: then they go through a wide type. */
+kop_direct_fn kop_direct_find(kop_op op, kaena_dtype type);
+
 /* --- Odometers --- */
 
 /* Advances |index| within |dim|, last dimension fastest; false after the last one. */

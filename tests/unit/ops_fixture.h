@@ -5,7 +5,7 @@
  *
  * A tensor without values has type and shape only ("f32[2,?]", "f32*" without rank): then the call
  * is inferred, not evaluated.
- * "-" is an absent input. Strings stand in quotes: "string[2] 'a' 'b c'".
+ * "-" is an absent input. Strings: "string[2] a 'b c'".
  * Attributes: i=1 f=0.5 s='text' list=[1,2] floats=[0.5,2.0] t={f32[1] 5} names=('a','b').
  */
 #ifndef OPS_FIXTURE_H
@@ -39,6 +39,11 @@ static inline const char *ops_skip(const char *s)
 
 static inline const char *ops_parse_string(ops_call *c, const char *s, kaena_string *out)
 {
+    if (*s != '\'') {
+        size_t word = strcspn(s, " ;}");
+        *out = (kaena_string){kaena_arena_memdup(&c->arena, s, word), word};
+        return s + word;
+    }
     size_t n = strcspn(s + 1, "'");
     cr_assert(*s == '\'' && s[n + 1] == '\'', "no string at '%s'", s);
     *out = (kaena_string){kaena_arena_memdup(&c->arena, s + 1, n), n};
