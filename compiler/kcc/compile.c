@@ -92,6 +92,7 @@ static kaena_status stage_fold(kcc_compilation *c, kaena_err *err)
 static kaena_status simplify_graph(kgr_graph *g, const kcc_options *opt, kaena_err *err)
 {
     bool inlined = false;
+    KAENA_TRY(kcc_pass_scan(g, opt, err));
     KAENA_TRY(kcc_pass_simplify(g, opt, err));
     return kcc_pass_bodies(g, &inlined, err);
 }

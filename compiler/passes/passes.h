@@ -31,6 +31,9 @@ kaena_status kcc_pass_bodies(kgr_graph *g, bool *inlined, kaena_err *err) KAENA_
  * - every graph output is a node's (an Identity copies inputs and constants; see output_name). */
 kaena_status kcc_pass_simplify(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
+/* Scans with work for the device become Loops, which the plan can run. */
+kaena_status kcc_pass_scan(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
+
 /* Puts what follows a node into the node. Afterwards:
  * - a product of a computed matrix by a constant one is a Gemm with operands [M,K], [K,N] and,
  * where present, a constant [N]; transA, transB, alpha and beta are absent (a transposed computed A

@@ -1,7 +1,7 @@
 /* Golden tests: each FILE.kg holds directives, a graph, a line of dashes, and the graph that the
  * passes leave. `golden DIR` compares, `golden --update DIR` rewrites what is below the dashes.
  *
- *   # passes: infer fold simplify fuse partition cast steps     in this order
+ *   # passes: infer fold bodies scan simplify fuse partition cast steps     in this order
  *   # cast: all | matmul | none                                  default all
  *   # host: Erf Resize                                           operators the device cannot run
  *   # fails: part of the message                                 instead of a graph: the last pass
@@ -53,11 +53,14 @@ static kaena_status run_pass(golden *t, kgr_graph *g, const char *name, kaena_er
         kaena_status (*run)(kgr_graph *g, const kcc_options *opt, kaena_err *err);
     } passes[] = {
         {"infer", kcc_pass_infer}, {"fold", kcc_pass_fold}, {"simplify", kcc_pass_simplify},
-        {"fuse", kcc_pass_fuse},   {"cast", kcc_pass_cast},
+        {"fuse", kcc_pass_fuse},   {"cast", kcc_pass_cast}, {"scan", kcc_pass_scan},
     };
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++)
         if (strcmp(name, passes[i].name) == 0)
             return passes[i].run(g, &t->opt, err);
+    bool inlined = false;
+    if (strcmp(name, "bodies") == 0)
+        return kcc_pass_bodies(g, &inlined, err);
     if (strcmp(name, "partition") == 0)
         return kcc_pass_partition(g, &t->opt, lowerable, err);
     if (strcmp(name, "steps") != 0)
@@ -80,7 +83,11 @@ static void print_steps(const kcc_partition *p, kaena_strbuf *out)
 {
     for (uint32_t i = 0; i < p->n_steps; i++) {
         const kcc_step *s = &p->steps[i];
-        kaena_strbuf_printf(out, "# %s, %u nodes:", s->on_device ? "device" : "host", s->n_nodes);
+        kaena_strbuf_printf(out, "# %s, %u nodes:",
+                            s->on_device ? "device"
+                            : s->by_plan ? "plan"
+                                         : "host",
+                            s->n_nodes);
         for (uint32_t j = 0; j < s->n_in; j++)
             kaena_strbuf_printf(out, " %%%s", s->in[j]->name);
         kaena_strbuf_printf(out, " ->");
