@@ -13,7 +13,7 @@
 #define VARIABLE(name) "{\"op\":\"null\",\"name\":\"" name "\",\"inputs\":[]},"
 #define SHAPED(name, shape)                                                                        \
     "{\"op\":\"null\",\"name\":\"" name "\",\"inputs\":[],\"attrs\":{\"__shape__\":\"" shape "\"}" \
-                                                                                             "},"
+    "},"
 #define NODE(op, name, inputs, attrs)                                                              \
     "{\"op\":\"" op "\",\"name\":\"" name "\",\"inputs\":[" inputs "],\"attrs\":{" attrs "}}"
 #define SYMBOL(nodes, heads) "{\"nodes\":[" nodes "],\"heads\":[" heads "]}"
@@ -288,14 +288,13 @@ import i;
 KTEST(mx_symbol, shapes_follow_from_use)
 {
 import i;
-    READS(i, SYMBOL(SHAPED("x", "(2, 3, 8, 8)") VARIABLE("w")
-                        VARIABLE("b") VARIABLE("fw") NODE("Convolution", "c", "[0,0],[1,0],[2,0]",
-                                                          "\"kernel\":\"(3, "
-                                                          "3)\",\"num_filter\":\"6\",\"num_group\":"
-                                                          "\"3\"") "," NODE("FullyConnected", "f",
-                                                                            "[4,0],[3,0]",
-                                                                            "\"num_hidden\":\"5\","
-                                                                            "\"no_bias\":\"True\""),
+    READS(i, SYMBOL(SHAPED("x", "(2, 3, 8, 8)") VARIABLE("w") VARIABLE("b") VARIABLE("fw")
+                        NODE("Convolution", "c", "[0,0],[1,0],[2,0]",
+                             "\"kernel\":\"(3, "
+                             "3)\",\"num_filter\":\"6\",\"num_group\":"
+                             "\"3\"") "," NODE("FullyConnected", "f", "[4,0],[3,0]",
+                                               "\"num_hidden\":\"5\","
+                                               "\"no_bias\":\"True\""),
                     "[5,0]"));
     expect_shape(&i, "w", 4, 6, 1, 3, 3);
     expect_shape(&i, "b", 1, 6);
