@@ -5,7 +5,7 @@
 #include "file.h"
 #include "pb_text.h"
 #include "pb_unpack.h"
-#include "tf_translate.h"
+#include "tf_prepare.h"
 
 bool tf_is_text(const char *path)
 {
@@ -45,6 +45,8 @@ static kaena_status import_bytes(kaena_arena *arena, const void *data, size_t si
         return KAENA_FAIL(err, INVALID_ARGUMENT,
                           "no node in it: not a TensorFlow graph, or damaged");
     KAENA_TRY(tf_boundary_of(tf, io ? io : &nothing_said, &boundary, err));
+    const tf_checkpoint none = {.bundle = NULL};
+    KAENA_TRY(tf_prepare(tf, &boundary, /* saver= */ NULL, &none, err));
     KAENA_TRY(tf_translate(tf, &boundary, "", &g, err));
     *info = (kcc_import_info){.framework = "TENSORFLOW",
                               .model_name = "",

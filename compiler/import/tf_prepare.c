@@ -34,6 +34,20 @@ static kaena_status inline_restore(tf_graph *g, const Tensorflow__SaverDef *save
     return tf_inline_calls(g, &w, err);
 }
 
+static kaena_status rewrite_control(tf_graph *g, const tf_boundary *b, kaena_err *err)
+{
+    tf_edge *roots = KAENA_NEW_N(g->arena, tf_edge, b->n_out);
+    tf_edge *cuts = KAENA_NEW_N(g->arena, tf_edge, b->n_in);
+    if (!roots || !cuts)
+        return no_memory(err);
+    for (uint32_t i = 0; i < b->n_out; i++)
+        roots[i] = b->out[i].edge;
+    for (uint32_t i = 0; i < b->n_in; i++)
+        cuts[i] = b->in[i].edge;
+    KAENA_TRY(tf_rewrite_loops(g, err));
+    return tf_rewrite_branches(g, roots, b->n_out, cuts, b->n_in, err);
+}
+
 kaena_status tf_prepare(tf_graph *g, const tf_boundary *b, const Tensorflow__SaverDef *saver,
                         const tf_checkpoint *checkpoint, kaena_err *err)
 {
@@ -42,5 +56,6 @@ kaena_status tf_prepare(tf_graph *g, const tf_boundary *b, const Tensorflow__Sav
         return no_memory(err);
     KAENA_TRY(tf_inline_calls(g, &w, err));
     KAENA_TRY_WRAP(err, inline_restore(g, saver, err), "the restoring of variables");
-    return tf_resolve_variables(g, &w, checkpoint, err);
+    KAENA_TRY(tf_resolve_variables(g, &w, checkpoint, err));
+    return rewrite_control(g, b, err);
 }

@@ -85,8 +85,10 @@ kaena_status tf_resolve_variables(tf_graph *g, const tf_walk *w, const tf_checkp
  * regions of outer ones. INVALID_ARGUMENT: not such a loop. */
 kaena_status tf_rewrite_loops(tf_graph *g, kaena_err *err) KAENA_CHECKED;
 
-/* Makes the Switch and Merge that are left an If. INVALID_ARGUMENT: branches that cross. */
+/* Makes the Switch and Merge an If of those that |roots| need; |cuts| are the model's inputs.
+ * INVALID_ARGUMENT: branches that cross, or a root that is there in one branch only. */
 kaena_status tf_rewrite_branches(tf_graph *g, const tf_edge *roots, uint32_t n_roots,
+                                 const tf_edge *cuts, uint32_t n_cuts,
                                  kaena_err *err) KAENA_CHECKED;
 
 #endif
