@@ -290,7 +290,7 @@ static void fill_slab(kcc_module *m, uint32_t tpb, const kcc_view *v, int32_t ax
     kcc_nest_normalise(&nest, -1);
     kisa_operand o;
     uint32_t loops = kcc_nest_open(m, tpb, &nest, &o);
-    kcc_inst(m, tpb, KISA_FILL)->u.fill.dst = o;
+    kcc_inst(m, tpb, KISA_FILL)->u.fill = (kisa_fill){.dst = o, .value = v->fill};
     while (loops--)
         kcc_end(m, tpb);
 }

@@ -18,6 +18,7 @@ typedef struct plan {
     int32_t axis;        /* AXIS: the innermost one, the others in their order */
     const int64_t *perm; /* PERM: the dimensions, outermost first */
     int64_t before[KAENA_MAX_RANK], after[KAENA_MAX_RANK];
+    uint8_t fill;          /* the halo's */
     const kgr_value *into; /* lies inside this concatenation's output */
     int32_t into_axis;
     int64_t into_at;
@@ -125,13 +126,18 @@ static void find_transposed(layout *l)
     }
 }
 
+static bool reads_halo(const kgr_node *n)
+{
+    return n->op == KOP_Conv || n->op == KOP_QLinearConv || n->op == KOP_ConvInteger;
+}
+
 /* The halo a convolution reads around its input. */
 static void find_halos(layout *l)
 {
     kcc_module *m = l->m;
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const kgr_node *n = m->node[i];
-        if (n->op != KOP_Conv)
+        if (!reads_halo(n))
             continue;
         const kop_tensor *in[KOP_MAX_INPUTS];
         kop_tensor out[1];
@@ -207,7 +213,7 @@ static void find_concats(layout *l)
 /* Strides of a dense buffer with room for the halo, in the given order. */
 static void dense_view(kcc_module *m, const kgr_value *v, const plan *p, kcc_view *out)
 {
-    kcc_view view = {.dtype = v->t.dtype, .shape = v->t.shape};
+    kcc_view view = {.dtype = v->t.dtype, .shape = v->t.shape, .fill = p->fill};
     int32_t rank = view.shape.rank, order[KAENA_MAX_RANK];
     for (int32_t d = 0; d < rank; d++)
         order[d] = d;
@@ -314,7 +320,8 @@ static kgr_value *insert_copy(layout *l, uint32_t at, kgr_value *v, kaena_dtype 
 static bool halo_suffices(const kcc_view *view, const plan *p)
 {
     for (int32_t d = 0; d < view->shape.rank; d++)
-        if (view->before[d] < p->before[d] || view->after[d] < p->after[d])
+        if (view->before[d] < p->before[d] || view->after[d] < p->after[d] ||
+            (view->fill != p->fill && (p->before[d] || p->after[d])))
             return false;
     return true;
 }
@@ -323,8 +330,9 @@ static bool halo_suffices(const kcc_view *view, const plan *p)
 static void own_halo(const kgr_node *n, plan *out)
 {
     *out = (plan){0};
-    if (n->op != KOP_Conv)
+    if (!reads_halo(n))
         return;
+    out->fill = kcc_halo_fill(n);
     const kop_tensor *in[KOP_MAX_INPUTS];
     kop_tensor t[1];
     kop_call call = kgr_call(n, in, t, NULL, NULL);
@@ -417,6 +425,7 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
     if (p->order == KCC_ORDER_CL) {
         plan need;
         own_halo(n, &need);
+        p->fill = need.fill;
         for (int32_t d = 0; d < KAENA_MAX_RANK; d++) {
             p->before[d] = from->before[d] > need.before[d] ? from->before[d] : need.before[d];
             p->after[d] = from->after[d] > need.after[d] ? from->after[d] : need.after[d];
@@ -537,6 +546,7 @@ static void bind_outputs(layout *l)
 kaena_status kcc_layout(kcc_module *m, kaena_err *err)
 {
     KAENA_TRY(kcc_expand_recurrent(m, err));
+    kcc_expand_quantised(m);
     layout l = {.m = m};
     (void)plan_of(&l, m->graph->values[m->graph->n_values - 1]);
     for (uint32_t i = 0; i < m->n_io; i++)

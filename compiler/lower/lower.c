@@ -106,14 +106,10 @@ static bool window_of(const kgr_node *n, kop_window *w)
     return true;
 }
 
-static bool ok_conv(const kgr_node *n, const char **reason)
+/* Windows that lie on an image or a line, inside what the engines take. */
+static bool fits_window(const kgr_node *n, const char **reason)
 {
     kop_window w;
-    if (!is_const(n, 1) ||
-        (n->n_in > 2 && n->in[2] && kcc_epilogue_of(n).n_in > 2 && !is_const(n, 2)))
-        return refuse(reason, "weights are computed at run time");
-    if (!ok_floats(n, reason))
-        return false;
     if (n->in[0]->t.shape.rank > 4)
         return refuse(reason, "more than two spatial dimensions");
     if (!window_of(n, &w))
@@ -122,6 +118,14 @@ static bool ok_conv(const kgr_node *n, const char **reason)
         if (w.pad_begin[s] < 0 || w.pad_end[s] < 0)
             return refuse(reason, "negative padding");
     return true;
+}
+
+static bool ok_conv(const kgr_node *n, const char **reason)
+{
+    if (!is_const(n, 1) ||
+        (n->n_in > 2 && n->in[2] && kcc_epilogue_of(n).n_in > 2 && !is_const(n, 2)))
+        return refuse(reason, "weights are computed at run time");
+    return ok_floats(n, reason) && fits_window(n, reason);
 }
 
 /* Products of a batch beyond its last two dimensions, each of which has instructions of its own. */
@@ -211,6 +215,26 @@ static bool ok_norm(const kgr_node *n, const char **reason)
     return ok_floats(n, reason);
 }
 
+static bool ok_integer_matmul(const kgr_node *n, const char **reason)
+{
+    return tensors_fit(n, is_number, reason) && kcc_integer_lowerable(n, reason);
+}
+
+static bool ok_integer_conv(const kgr_node *n, const char **reason)
+{
+    return ok_integer_matmul(n, reason) && fits_window(n, reason);
+}
+
+static bool ok_scaling(const kgr_node *n, const char **reason)
+{
+    return tensors_fit(n, is_number, reason) && kcc_scaling_lowerable(n, reason);
+}
+
+static bool ok_dynamic_scaling(const kgr_node *n, const char **reason)
+{
+    return tensors_fit(n, is_number, reason) && kcc_dynamic_scaling_lowerable(n, reason);
+}
+
 static bool ok_recurrent(const kgr_node *n, const char **reason)
 {
     return tensors_fit(n, is_arithmetic, reason) && kcc_recurrent_lowerable(n, reason);
@@ -219,7 +243,8 @@ static bool ok_recurrent(const kgr_node *n, const char **reason)
 static bool ok_pool(const kgr_node *n, const char **reason)
 {
     kop_window w;
-    if (!ok_floats(n, reason))
+    bool bytes = n->in[0]->t.dtype == KAENA_I8 || n->in[0]->t.dtype == KAENA_U8;
+    if (!(bytes && n->op == KOP_MaxPool ? ok_numbers(n, reason) : ok_floats(n, reason)))
         return false;
     if (n->n_out > 1 && n->out[1]->n_uses)
         return refuse(reason, "indices are asked for");

@@ -40,6 +40,7 @@ typedef struct kcc_view {
     int64_t stride[KAENA_MAX_RANK]; /* bytes */
     int64_t offset;                 /* bytes into the buffer, of element 0 */
     int64_t before[KAENA_MAX_RANK], after[KAENA_MAX_RANK];
+    uint8_t fill; /* what a halo of bytes holds: the zero point */
 } kcc_view;
 
 /* Instructions of one TPB under construction. */
@@ -90,6 +91,7 @@ typedef struct kcc_module {
     struct kcc_packed_entry **packed; /* pack.c's table */
     kcc_workspace *workspace;
     struct kcc_recurrent *recurrent; /* recurrent.c's list */
+    struct kcc_integer *integer;     /* quantised.c's list */
     kcc_layer *layer;
     uint32_t n_layers, cap_layers;
     uint64_t sb_bytes, scratch_bytes; /* after kcc_plan */
@@ -259,12 +261,23 @@ void kcc_emit_copy(kcc_module *m, uint32_t tpb, uint32_t part, uint32_t parts, c
 kcc_emit_fn kcc_emit_conv, kcc_emit_matmul, kcc_emit_unary, kcc_emit_binary, kcc_emit_variadic,
     kcc_emit_batch_norm, kcc_emit_cast, kcc_emit_pool, kcc_emit_global_pool, kcc_emit_softmax,
     kcc_emit_lrn, kcc_emit_resize, kcc_emit_reduce, kcc_emit_move, kcc_emit_concat, kcc_emit_blocks,
-    kcc_emit_pad, kcc_emit_panels, kcc_emit_norm, kcc_emit_gather, kcc_emit_recurrent;
+    kcc_emit_pad, kcc_emit_panels, kcc_emit_norm, kcc_emit_gather, kcc_emit_recurrent,
+    kcc_emit_integer_conv, kcc_emit_integer_matmul, kcc_emit_quantise, kcc_emit_dynamic_quantise;
 
 /* Recurrent layers: whether the engines have all they need, and, at the start of layout, the
  * product of their inputs as a node of its own. */
 bool kcc_recurrent_lowerable(const kgr_node *n, const char **reason);
 kaena_status kcc_expand_recurrent(kcc_module *m, kaena_err *err) KAENA_CHECKED;
+
+/* Quantised operators: products of bytes, QuantizeLinear and DequantizeLinear,
+ * DynamicQuantizeLinear. */
+bool kcc_integer_lowerable(const kgr_node *n, const char **reason);
+bool kcc_scaling_lowerable(const kgr_node *n, const char **reason);
+bool kcc_dynamic_scaling_lowerable(const kgr_node *n, const char **reason);
+/* Their memory, at the start of layout. */
+void kcc_expand_quantised(kcc_module *m);
+/* What a convolution reads around its input, of bytes: the zero point. */
+uint8_t kcc_halo_fill(const kgr_node *n);
 
 /* A reduction of |src| into |dst|, both of src's rank (at most KISA_DIMS); dst has dimension 1
  * where |reduced|. */

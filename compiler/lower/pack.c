@@ -83,7 +83,10 @@ static void fill_panels(const kcc_packed *p, uint8_t *dst, const uint8_t *src, u
             for (uint32_t k = 0; k < p->tile[t].k; k++) {
                 const uint8_t *from = src + (where[k] + first * column_stride) * element;
                 uint8_t *to = row + k / pair * 64 + k % pair * element;
-                if (element == 2) {
+                if (element == 1) {
+                    for (uint32_t c = 0; c < live; c++)
+                        to[c * 4] = from[(int64_t)c * column_stride];
+                } else if (element == 2) {
                     for (uint32_t c = 0; c < live; c++)
                         memcpy(to + c * 4, from + (int64_t)c * column_stride * 2, 2);
                 } else {
@@ -195,6 +198,23 @@ const kcc_packed *kcc_packed_of(kcc_module *m, const kgr_value *b)
     p->buf = view->buf;
     p->tile = KAENA_NEW_N(m->arena, kcc_tile, (size_t)(k / KISA_TILE_K + 1));
     add_tiles(p, k, 0, (uint32_t)kaena_dtype_size(view->dtype), &p->panel_stride);
+    return p;
+}
+
+const kcc_packed *kcc_packed_join(kcc_module *m, const kcc_packed *a, const kcc_packed *b)
+{
+    kcc_packed *p = KAENA_NEW(m->arena, kcc_packed);
+    kcc_packed *last = KAENA_NEW(m->arena, kcc_packed);
+    *last = *b;
+    last->joined = a->joined;
+    *p = *a;
+    p->joined = last;
+    p->n_tiles = a->n_tiles + b->n_tiles;
+    p->tile = KAENA_NEW_N(m->arena, kcc_tile, p->n_tiles);
+    memcpy(p->tile, a->tile, a->n_tiles * sizeof *p->tile);
+    memcpy(p->tile + a->n_tiles, b->tile, b->n_tiles * sizeof *p->tile);
+    for (uint32_t t = a->n_tiles; t < p->n_tiles; t++)
+        p->tile[t].w_offset += (int64_t)(b->buf->offset - a->buf->offset);
     return p;
 }
 

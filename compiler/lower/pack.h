@@ -17,6 +17,7 @@ typedef struct kcc_packed {
     int64_t panel_stride; /* bytes */
     uint32_t n_tiles;
     kcc_tile *tile;
+    const struct kcc_packed *joined; /* kcc_packed_join's second, whose tiles are here too */
 } kcc_packed;
 
 /* Group |group| of a convolution's weights [M][C / groups][kh][kw] for input view |x|: kernel rows
@@ -32,6 +33,8 @@ kaena_status kcc_pack_matrix(kcc_module *m, const kgr_value *b, kaena_dtype dtyp
 const kcc_packed *kcc_packed_of(kcc_module *m, const kgr_value *b);
 /* Bytes of all panels of such a value, stored as |dtype|; 0: too many to count. */
 uint64_t kcc_packed_bytes(const kaena_shape *b, kaena_dtype dtype);
+/* One after the other, so that products with both add up; same panels, both in WEIGHTS. */
+const kcc_packed *kcc_packed_join(kcc_module *m, const kcc_packed *a, const kcc_packed *b);
 /* Depthwise weights [C][1][kh][kw] as [kh][kw][C]; no tiles. */
 kaena_status kcc_pack_depthwise(kcc_module *m, const kgr_value *w, kaena_dtype dtype,
                                 const kop_window *window, const kcc_packed **out,

@@ -2,28 +2,13 @@
 #include <string.h>
 
 #include "lower.h"
-#include "pack.h"
+#include "product.h"
 #include "passes.h"
 
 /* The dimensions of a job's blocks, outermost first. */
 enum { BATCH, PANELS = 2, ROWS, MAX_DIMS = 6 };
 
-/* Products, one for each of two batch dimensions: rows of x (three dimensions) against packed
- * weights, through the epilogue into dst. */
-typedef struct job {
-    kcc_view x, dst, residual; /* residual.buf NULL: none */
-    int64_t batch[2];
-    int64_t x_batch[2], dst_batch[2], res_batch[2], w_batch[2]; /* bytes per batch dimension */
-    int64_t w_offset;                                           /* bytes added to the weights */
-    int64_t rows[3];
-    int64_t x_stride[3], dst_stride[3], res_stride[3]; /* bytes per row dimension */
-    int64_t x_offset, dst_offset, res_offset;          /* bytes added to the views */
-    int64_t dst_column, res_column;                    /* bytes per column */
-    int64_t column0, columns;                          /* the part of the columns to compute */
-    const kcc_packed *w;
-    kcc_view bias; /* buf NULL: none; F32 per column */
-    kcc_epilogue ep;
-} job;
+typedef kcc_product job;
 
 /* Base and advances of the operands while blocks are laid out. */
 typedef struct cursor {
@@ -69,6 +54,24 @@ static void set_columns(kisa_operand *o, const cursor *c, int64_t first, int64_t
     set_advance(o, c, PANELS, KISA_PANEL_COLUMNS * stride);
 }
 
+static kisa_quant quant_of(const kcc_scaling *s, const kisa_operand *src, const kisa_operand *dst)
+{
+    return (kisa_quant){.src = *src,
+                        .dst = *dst,
+                        .scale_all = s->scale_all,
+                        .bias_all = s->bias_all,
+                        .divide = s->divide,
+                        .zero = s->zero,
+                        .low = s->low,
+                        .high = s->high};
+}
+
+void kcc_emit_scaling(kcc_module *m, uint32_t tpb, const kcc_scaling *s, const kisa_operand *src,
+                      const kisa_operand *dst)
+{
+    kcc_inst(m, tpb, KISA_QUANT)->u.quant = quant_of(s, src, dst);
+}
+
 static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c, uint16_t psum_row)
 {
     int64_t first = j->column0 + c->start[PANELS] * KISA_PANEL_COLUMNS,
@@ -79,8 +82,9 @@ static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c,
     dst.offset += (uint64_t)j->dst_offset;
     set_rows(&dst, c, j->dst_batch, j->dst_stride);
     set_columns(&dst, c, first, columns, j->dst_column);
-    kisa_operand src = {
-        .space = KISA_PSUM, .dtype = KAENA_F32, .offset = (uint64_t)psum_row * KISA_PSUM_ROW_BYTES};
+    kisa_operand src = {.space = KISA_PSUM,
+                        .dtype = j->integer ? KAENA_I32 : KAENA_F32,
+                        .offset = (uint64_t)psum_row * KISA_PSUM_ROW_BYTES};
     int64_t rows = KISA_PSUM_ROW_BYTES;
     for (int32_t d = 3; d-- > 0;) {
         src.count[d] = dst.count[d];
@@ -89,6 +93,19 @@ static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c,
     }
     src.count[3] = dst.count[3];
     src.stride[3] = 4;
+    if (j->integer) {
+        kisa_quant *q = &kcc_inst(m, tpb, KISA_QUANT)->u.quant;
+        *q = quant_of(&j->scaling, &src, &dst);
+        if (j->scaling.scale.buf) {
+            q->scale = kcc_operand(m, tpb, &j->scaling.scale);
+            set_columns(&q->scale, c, first, columns, 4);
+        }
+        if (j->scaling.bias.buf) {
+            q->bias = kcc_operand(m, tpb, &j->scaling.bias);
+            set_columns(&q->bias, c, first, columns, 4);
+        }
+        return;
+    }
     kisa_operand residual = {0}, bias = {0};
     if (j->residual.buf) {
         residual = kcc_operand(m, tpb, &j->residual);
@@ -113,14 +130,16 @@ static void emit_act(kcc_module *m, uint32_t tpb, const job *j, const cursor *c,
                              .beta = j->ep.beta};
 }
 
-/* One PSUM tile: all K tiles, then the ACT that drains it. */
+/* One PSUM tile: all K tiles, then what drains it. */
 static void emit_run(kcc_module *m, uint32_t tpb, const job *j, const cursor *c)
 {
     const kcc_packed *w = j->w;
     uint32_t element = (uint32_t)kaena_dtype_size(j->x.dtype), pair = 4 / element;
     /* Banks take turns, so that the PE array fills one while ACT drains another. */
     uint16_t psum_row = (uint16_t)((m->code[tpb].n / 2 % 4) * KISA_TILE_ROWS);
-    const kcc_view weights = {.buf = w->buf, .dtype = j->x.dtype};
+    const kcc_view weights = {.buf = w->buf, .dtype = j->integer ? KAENA_I8 : j->x.dtype};
+    for (const kcc_packed *joined = w->joined; joined; joined = joined->joined)
+        (void)kcc_operand(m, tpb, &(kcc_view){.buf = joined->buf}); /* notes that it is used */
     for (uint32_t t = 0; t < w->n_tiles; t++) {
         kisa_operand o = kcc_operand(m, tpb, &weights);
         o.offset +=
@@ -398,6 +417,58 @@ static kaena_status emit_depthwise(kcc_module *m, const kgr_node *n, const kop_w
     return KAENA_OK;
 }
 
+kaena_status kcc_emit_conv_product(kcc_module *m, const kgr_node *n, const kop_window *w,
+                                   const kgr_value *const *weights, uint32_t n_weights,
+                                   const kcc_product *p, uint32_t tpb, uint32_t part,
+                                   uint32_t parts, kaena_err *err)
+{
+    job j = *p;
+    int64_t channels = n->in[0]->t.shape.dim[1], columns = j.dst.shape.dim[1];
+    int32_t dx = 1 + w->spatial, sx = w->spatial - 1;
+    bool plane = w->spatial == 2;
+    const int64_t rows[3] = {j.dst.shape.dim[0], plane ? w->out[0] : 1, w->out[sx]};
+    memcpy(j.rows, rows, sizeof rows);
+    j.x_stride[0] = j.x.stride[0];
+    j.x_stride[1] = plane ? j.x.stride[2] * w->stride[0] : 0;
+    j.x_stride[2] = j.x.stride[dx] * w->stride[sx];
+    j.x_offset = -w->pad_begin[sx] * j.x.stride[dx] - (plane ? w->pad_begin[0] * j.x.stride[2] : 0);
+    const kcc_view *sides[2] = {&j.dst, &j.residual};
+    int64_t *strides[2] = {j.dst_stride, j.res_stride};
+    for (int32_t s = 0; s < 2; s++) {
+        strides[s][0] = stride_at(sides[s], 0);
+        strides[s][1] = plane ? stride_at(sides[s], 2) : 0;
+        strides[s][2] = stride_at(sides[s], dx);
+    }
+    j.dst_column = j.dst.stride[1];
+    j.res_column = stride_at(&j.residual, 1);
+    int64_t group_columns = columns / w->group;
+    uint64_t weight_bytes = (uint64_t)kop_elements(&weights[0]->t) * kaena_dtype_size(j.x.dtype);
+    split how = choose_split(rows[0], rows[1], group_columns, weight_bytes, parts);
+    kcc_view as_packed = j.x;
+    if (j.integer)
+        as_packed.dtype = KAENA_I8;
+    for (int64_t g = 0; g < w->group; g++) {
+        job one = j;
+        KAENA_TRY(kcc_pack_conv(m, weights[0], &as_packed, w, g, &one.w, err));
+        for (uint32_t i = 1; i < n_weights; i++) {
+            const kcc_packed *more;
+            KAENA_TRY(kcc_pack_conv(m, weights[i], &as_packed, w, g, &more, err));
+            one.w = kcc_packed_join(m, one.w, more);
+        }
+        one.x_offset += g * (channels / w->group) * j.x.stride[1];
+        one.dst_offset += g * group_columns * j.dst_column;
+        one.res_offset += g * group_columns * j.res_column;
+        kcc_view *const vectors[] = {&one.bias, &one.scaling.bias, &one.scaling.scale};
+        for (int i = 0; i < 3; i++)
+            if (vectors[i]->buf)
+                vectors[i]->offset += g * group_columns * 4;
+        one.columns = group_columns;
+        if (take_part(&one, how, part, parts))
+            emit_job(m, tpb, &one);
+    }
+    return KAENA_OK;
+}
+
 kaena_status kcc_emit_conv(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t part,
                            uint32_t parts, kaena_err *err)
 {
@@ -416,39 +487,8 @@ kaena_status kcc_emit_conv(kcc_module *m, const kgr_node *n, uint32_t tpb, uint3
     KAENA_TRY(kcc_input_view(m, n->in[0], &j.x, err));
     KAENA_TRY(bias_view(m, n, 2, j.ep.n_in, columns, &j.bias, err));
     KAENA_TRY(residual_view(m, &j.ep, &j.residual, err));
-    int32_t dx = 1 + w.spatial, sx = w.spatial - 1;
-    bool plane = w.spatial == 2;
-    const int64_t rows[3] = {dst.shape.dim[0], plane ? w.out[0] : 1, w.out[sx]};
-    memcpy(j.rows, rows, sizeof rows);
-    j.x_stride[0] = j.x.stride[0];
-    j.x_stride[1] = plane ? j.x.stride[2] * w.stride[0] : 0;
-    j.x_stride[2] = j.x.stride[dx] * w.stride[sx];
-    j.x_offset = -w.pad_begin[sx] * j.x.stride[dx] - (plane ? w.pad_begin[0] * j.x.stride[2] : 0);
-    const kcc_view *sides[2] = {&j.dst, &j.residual};
-    int64_t *strides[2] = {j.dst_stride, j.res_stride};
-    for (int32_t s = 0; s < 2; s++) {
-        strides[s][0] = stride_at(sides[s], 0);
-        strides[s][1] = plane ? stride_at(sides[s], 2) : 0;
-        strides[s][2] = stride_at(sides[s], dx);
-    }
-    j.dst_column = j.dst.stride[1];
-    j.res_column = stride_at(&j.residual, 1);
-    int64_t group_columns = columns / w.group;
-    uint64_t weight_bytes = (uint64_t)kop_elements(&n->in[1]->t) * kaena_dtype_size(j.x.dtype);
-    split how = choose_split(rows[0], rows[1], group_columns, weight_bytes, parts);
-    for (int64_t g = 0; g < w.group; g++) {
-        job one = j;
-        KAENA_TRY(kcc_pack_conv(m, n->in[1], &j.x, &w, g, &one.w, err));
-        one.x_offset += g * (channels / w.group) * j.x.stride[1];
-        one.dst_offset += g * group_columns * j.dst_column;
-        one.res_offset += g * group_columns * j.res_column;
-        if (one.bias.buf)
-            one.bias.offset += g * group_columns * 4;
-        one.columns = group_columns;
-        if (take_part(&one, how, part, parts))
-            emit_job(m, tpb, &one);
-    }
-    return KAENA_OK;
+    const kgr_value *weights = n->in[1];
+    return kcc_emit_conv_product(m, n, &w, &weights, 1, &j, tpb, part, parts, err);
 }
 
 /* Strides of |v|, which broadcasts to the result of |rank| dimensions, as those of the job. */
@@ -500,8 +540,8 @@ static bool take_batch(job *j, uint32_t part, uint32_t parts, bool *empty)
     return true;
 }
 
-static void emit_products(kcc_module *m, job *j, uint64_t weight_bytes, uint32_t tpb, uint32_t part,
-                          uint32_t parts)
+void kcc_emit_products(kcc_module *m, job *j, uint64_t weight_bytes, uint32_t tpb, uint32_t part,
+                       uint32_t parts)
 {
     merge_batch(j);
     /* Rows sit in the last dimension of few; take_part cuts dimension 1. */
@@ -586,7 +626,7 @@ kaena_status kcc_emit_matmul(kcc_module *m, const kgr_node *n, uint32_t tpb, uin
             one.res_offset += at * outer[2][d];
             one.w_offset += at * outer[3][d];
         }
-        emit_products(m, &one, weight_bytes, tpb, part, parts);
+        kcc_emit_products(m, &one, weight_bytes, tpb, part, parts);
     }
     return KAENA_OK;
 }

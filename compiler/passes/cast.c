@@ -80,7 +80,8 @@ static demand demand_of(const kgr_node *n, uint32_t slot, kcc_cast mode)
     const struct mover *m = mover_of(n);
     if (m)
         return slot >= m->first && slot - m->first < m->count ? READS_LIKE_RESULT : READS_ANY;
-    if (n->op == KOP_Softmax || n->op == KOP_LogSoftmax)
+    if (n->op == KOP_Softmax || n->op == KOP_LogSoftmax || n->op == KOP_QuantizeLinear ||
+        n->op == KOP_DynamicQuantizeLinear)
         return READS_F32;
     if (kcc_is_recurrent(n)) /* inputs and both weights: what the PE array multiplies */
         return slot < 3 ? READS_BF16 : READS_ANY;

@@ -20,6 +20,7 @@ static const kisa_op_row op_rows[] = {
 #define TYPES_INDEX (TYPE(I32) | TYPE(I64))
 #define TYPES_ARITH (TYPES_FLOAT | TYPE(I32))
 #define TYPES_QUANT (TYPES_ARITH | TYPE(I8) | TYPE(U8))
+#define TYPES_POOLED (TYPES_FLOAT | TYPE(I8) | TYPE(U8))
 #define TYPES_COND (TYPES_FLOAT | TYPE(BOOL))
 enum {
     TYPES_ALL = 0

@@ -221,6 +221,9 @@ static kaena_status rule_window(const kisa_check *c, const kisa_window *f)
 {
     const uint32_t *dst = f->dst.count;
     KAENA_TRY(want_counts(c, "src", &f->src, dst[0], f->src.count[1], f->src.count[2], dst[3]));
+    if ((is_integer(&f->src) || is_integer(&f->dst)) &&
+        (f->kind != KISA_WINDOW_MAX || f->src.dtype != f->dst.dtype))
+        return kisa_refuse(c, "bytes take MAX of their own type only");
     if (f->src.count[1] > INT32_MAX || f->src.count[2] > INT32_MAX)
         return kisa_refuse(c, "src: a dimension is longer than 2^31");
     if (f->pad_y0 > f->pad_y1 || f->pad_x0 > f->pad_x1)

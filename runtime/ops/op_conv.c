@@ -104,12 +104,12 @@ kaena_status kop_infer_conv(kop_call *call)
 typedef struct conv_run {
     kop_matrix x, w;
     kop_tensor *out;
-    const double *bias;  /* per output channel, or NULL */
-    const double *scale; /* QLinearConv: per output channel, or NULL */
-    double zero;         /* QLinearConv: of the output */
-    int64_t out_at;      /* element of this image's and group's first output channel */
-    int64_t x_at;        /* of this image's and group's first input channel */
-    int64_t first;       /* this group's first output channel */
+    const double *bias; /* per output channel, or NULL */
+    const float *scale; /* QLinearConv: per output channel, or NULL */
+    kop_quantised to;
+    int64_t out_at; /* element of this image's and group's first output channel */
+    int64_t x_at;   /* of this image's and group's first input channel */
+    int64_t first;  /* this group's first output channel */
     int64_t channels, positions;
     /* Three dimensions each, leading ones filled up with 1. */
     int64_t in[3], taps[3], stride[3], dilation[3], pad[3], size[3];
@@ -160,20 +160,21 @@ static void store_outputs(void *ctx, int64_t m0, int64_t mr, int64_t n0, int64_t
         for (int64_t j = 0; j < nr; j++) {
             y[j] = c[i * KOP_GEMM_NR + j] + bias;
             if (r->scale)
-                y[j] = rint(y[j] * r->scale[r->first + m0 + i]) + r->zero;
+                y[j] = kop_requantise(&r->to, y[j], r->scale[r->first + m0 + i]);
         }
         kop_store_f64(r->out, (size_t)(r->out_at + (m0 + i) * r->positions + n0), (size_t)nr, y);
     }
 }
 
 /* QLinearConv: what an accumulator of each output channel is multiplied with. */
-static double *output_scales(kop_call *call, int64_t m)
+static float *output_scales(kop_call *call, int64_t m)
 {
-    double *scale = kop_alloc(call, (size_t)m, sizeof *scale);
+    float *scale = kop_alloc(call, (size_t)m, sizeof *scale);
     size_t n = kop_elements(call->in[4]);
     for (int64_t i = 0; scale && i < m; i++)
-        scale[i] = kop_in_scalar(call, 1, 1) * kop_get_float(call->in[4], n == 1 ? 0 : (size_t)i) /
-                   kop_in_scalar(call, 6, 1);
+        scale[i] = (float)kop_in_scalar(call, 1, 1) *
+                   (float)kop_get_float(call->in[4], n == 1 ? 0 : (size_t)i) /
+                   (float)kop_in_scalar(call, 6, 1);
     return scale;
 }
 
@@ -186,7 +187,9 @@ kaena_status kop_eval_conv(kop_call *call)
         return KAENA_OK;
     kop_window w;
     KAENA_TRY(kop_window_of(call, &w));
-    conv_run r = {.out = out, .zero = at.bias == 8 ? kop_in_scalar(call, 7, 0) : 0};
+    conv_run r = {.out = out};
+    if (call->op == KOP_QLinearConv)
+        r.to = kop_quantised_of(call, 7);
     int64_t m = f->shape.dim[0];
     bool ok;
     if (call->op == KOP_Conv)

@@ -103,8 +103,9 @@ typedef struct matmul_run {
     int64_t k;
     kop_tensor *out;
     int64_t out_at, out_row;
-    const double *row_scale, *col_scale; /* quantised: factors of the accumulator, or NULL */
-    double zero;
+    const float *row_scale, *col_scale; /* quantised: factors of the accumulator, or NULL */
+    float y_scale;                      /* its divisor */
+    kop_quantised to;
     /* Gemm: y = alpha * product + beta * c. */
     double alpha, beta;
     const double *c;
@@ -133,7 +134,8 @@ static void store(void *ctx, int64_t m0, int64_t mr, int64_t n0, int64_t nr, con
             if (r->c)
                 y[j] += r->beta * r->c[i * r->c_row + (n0 + j) * r->c_col];
             if (r->row_scale)
-                y[j] = rint(y[j] * r->row_scale[i] * r->col_scale[n0 + j]) + r->zero;
+                y[j] = kop_requantise(&r->to, y[j],
+                                      r->row_scale[i] * r->col_scale[n0 + j] / r->y_scale);
         }
         kop_store_f64(r->out, (size_t)(r->out_at + i * r->out_row + n0), (size_t)nr, y);
     }
@@ -164,8 +166,7 @@ static kaena_status multiply_ints(kop_call *call, const kop_tensor *a, int64_t a
 
 /* Element |i| of the scales that input |index| gives: one, or one for each of |n| rows or columns.
  */
-static kaena_status scales_of(kop_call *call, uint32_t index, int64_t n, double factor,
-                              const double **out)
+static kaena_status scales_of(kop_call *call, uint32_t index, int64_t n, const float **out)
 {
     const kop_tensor *t = call->in[index];
     int64_t count = (int64_t)kop_elements(t);
@@ -173,11 +174,11 @@ static kaena_status scales_of(kop_call *call, uint32_t index, int64_t n, double 
         return KOP_BAD(call,
                        "input %u has %" PRId64 " elements where 1 or %" PRId64 " are possible",
                        index, count, n);
-    double *v = kop_alloc(call, (size_t)n, sizeof *v);
+    float *v = kop_alloc(call, (size_t)n, sizeof *v);
     if (!v)
         return KAENA_RESOURCE_EXHAUSTED;
     for (int64_t i = 0; i < n; i++)
-        v[i] = kop_get_float(t, count == 1 ? 0 : (size_t)i) * factor;
+        v[i] = (float)kop_get_float(t, count == 1 ? 0 : (size_t)i);
     *out = v;
     return KAENA_OK;
 }
@@ -204,9 +205,18 @@ static kaena_status read_operands(kop_call *call, const product *p, matmul_run *
         !kop_matrix_of_quantised(call, &bs, b_zero, bs.shape.rank - 1, &r->b))
         return KAENA_RESOURCE_EXHAUSTED;
     if (call->op == KOP_QLinearMatMul) {
-        r->zero = kop_in_scalar(call, 7, 0);
-        KAENA_TRY(scales_of(call, 1, m, 1 / kop_in_scalar(call, 6, 1), &r->row_scale));
-        KAENA_TRY(scales_of(call, 4, n, 1, &r->col_scale));
+        r->to = kop_quantised_of(call, 7);
+        r->y_scale = (float)kop_in_scalar(call, 6, 1);
+        KAENA_TRY(scales_of(call, 1, m, &r->row_scale));
+        KAENA_TRY(scales_of(call, 4, n, &r->col_scale));
+        if (kop_in(call, 8)) {
+            if ((int64_t)kop_elements(call->in[8]) != n)
+                return KOP_BAD(call, "the bias is not one value per column");
+            if (!(r->c = kop_doubles(call, call->in[8])))
+                return KAENA_RESOURCE_EXHAUSTED;
+            r->beta = 1;
+            r->c_col = 1;
+        }
     }
     return KAENA_OK;
 }

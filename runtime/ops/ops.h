@@ -192,6 +192,12 @@ bool kop_axis(int64_t axis, int32_t rank, int32_t *out);
  * "kaena.scale": x = scale * product + bias. No framework has these: importers
  * refuse a third input. */
 
+/* --- Quantised products: what the compiler fuses behind them ---
+ *
+ * Attributes "kaena.low" and "kaena.high" (ints) of QLinearConv and QLinearMatMul: the result is
+ * not below or above, in the numbers of its own type. QLinearMatMul's input 8 is an int32 bias, one
+ * per column, as QLinearConv has it. */
+
 /* The function in double precision; NaN in, NaN out. */
 double kop_act_eval(kaena_act act, double x, float alpha, float beta);
 

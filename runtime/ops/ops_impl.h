@@ -3,6 +3,7 @@
 #define KAENA_OPS_IMPL_H
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -193,6 +194,25 @@ static inline double kop_matrix_at(const kop_matrix *m, int64_t i)
 /* |t| as float32 or float64 (other types are converted into temporary storage); false: the error is
  * set. */
 bool kop_matrix_of(kop_call *call, const kop_tensor *t, kop_matrix *out);
+/* What a sum of products becomes: rounded in float32, ties to even, then the zero point added; then
+ * kept between the bounds that the compiler may have set (ops.h). */
+typedef struct kop_quantised {
+    double zero, low, high;
+} kop_quantised;
+
+static inline kop_quantised kop_quantised_of(const kop_call *call, uint32_t zero)
+{
+    return (kop_quantised){kop_in_scalar(call, zero, 0),
+                           (double)kop_attr_int(call, "kaena.low", -128),
+                           (double)kop_attr_int(call, "kaena.high", 255)};
+}
+
+static inline double kop_requantise(const kop_quantised *q, double sum, float scale)
+{
+    double y = (double)rintf((float)sum * scale) + q->zero;
+    return y < q->low ? q->low : y > q->high ? q->high : y;
+}
+
 /* The same of quantised values less their zero points: |zero| (may be NULL) has one element, or one
  * for each index of |axis|. */
 bool kop_matrix_of_quantised(kop_call *call, const kop_tensor *t, const kop_tensor *zero,
