@@ -45,19 +45,58 @@ static void print_tensors(const char *title, uint32_t n,
     }
 }
 
+/* Steps of each kind in a plan without its bodies. */
+typedef struct step_counts {
+    uint32_t device, host, branches, loops;
+} step_counts;
+
+static void count_steps(const Kaena__V1__NeffPlan *plan, step_counts *out)
+{
+    for (size_t i = 0; i < plan->n_steps; i++) {
+        Kaena__V1__NeffStep__KindCase kind = plan->steps[i]->kind_case;
+        out->device += kind == KAENA__V1__NEFF_STEP__KIND_DEVICE;
+        out->host += kind == KAENA__V1__NEFF_STEP__KIND_HOST;
+        out->branches += kind == KAENA__V1__NEFF_STEP__KIND_BRANCH;
+        out->loops += kind == KAENA__V1__NEFF_STEP__KIND_LOOP;
+    }
+}
+
+/* The sets of shapes a request may have, where there are several. */
+static void print_cases(const neff_file *f)
+{
+    const Kaena__V1__NeffMeta *m = neff_meta(f);
+    if (m->plan->n_steps != 1 || m->plan->steps[0]->kind_case != KAENA__V1__NEFF_STEP__KIND_SELECT)
+        return;
+    const Kaena__V1__NeffSelectStep *s = m->plan->steps[0]->select;
+    for (size_t i = 0; i < s->n_cases; i++) {
+        printf("shapes %-6zu", i + 1);
+        for (size_t k = 0; k < s->cases[i]->n_inputs; k++) {
+            char shape[KAENA_SHAPE_TEXT];
+            neff_tensor t = neff_value(f, s->cases[i]->inputs[k]);
+            printf(" %s%s", neff_input(f, (uint32_t)k).name,
+                   kaena_shape_print(&t.shape, shape, sizeof shape));
+        }
+        printf("\n");
+    }
+}
+
 static void print_plan(const neff_file *f)
 {
     const Kaena__V1__NeffMeta *m = neff_meta(f);
-    uint32_t device = 0, host = 0;
-    for (size_t i = 0; i < m->plan->n_steps; i++) {
-        bool on_host = m->plan->steps[i]->kind_case == KAENA__V1__NEFF_STEP__KIND_HOST;
-        *(on_host ? &host : &device) += 1;
-    }
+    step_counts n = {0};
+    count_steps(m->plan, &n);
+    for (size_t i = 0; i < m->n_bodies; i++)
+        count_steps(m->bodies[i], &n);
     uint64_t instructions = 0;
     for (uint32_t t = 0; t < m->num_tpbs; t++)
         instructions += neff_program(f, t)->n;
-    printf("plan          %u device steps, %u host steps; %" PRIu64 " instructions\n", device, host,
-           instructions);
+    printf("plan          %u device steps, %u host steps", n.device, n.host);
+    if (n.branches || n.loops)
+        printf(", %u branches, %u loops", n.branches, n.loops);
+    printf("; %" PRIu64 " instructions\n", instructions);
+    print_cases(f);
+    if (m->dynamic_batch)
+        printf("batch         any: padded or split to what was compiled\n");
 }
 
 static void print_text(const neff_file *f)

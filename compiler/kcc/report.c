@@ -84,10 +84,16 @@ void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
 {
     const Kaena__V1__NeffMeta *m = c->meta;
     uint32_t device = c->n_device_nodes, host = c->n_host_nodes;
+    size_t steps = m->plan->n_steps;
+    for (size_t i = 0; i < m->n_bodies; i++)
+        steps += m->bodies[i]->n_steps;
     kaena_strbuf_printf(
         out, "%s: %u operators on the device, %u on the host, %zu step%s; %u TPB%s, %s\n", c->model,
-        device, host, m->plan->n_steps, m->plan->n_steps == 1 ? "" : "s", m->num_tpbs,
-        m->num_tpbs == 1 ? "" : "s", m->optimize);
+        device, host, steps, steps == 1 ? "" : "s", m->num_tpbs, m->num_tpbs == 1 ? "" : "s",
+        m->optimize);
+    if (c->n_graphs > 1)
+        kaena_strbuf_printf(out, "for %u sets of input shapes, which share their weights\n",
+                            c->n_graphs);
     report_host(m, out);
     report_memory(c, out);
     for (size_t i = 0; i < m->n_estimates; i++) {
