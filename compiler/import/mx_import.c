@@ -360,8 +360,7 @@ static int stem_length(const char *prefix)
     return (int)(whole ? n - m : n);
 }
 
-/* The number in "<base>-0012.params", or -1. */
-static int64_t epoch_of(const char *file, const char *base, size_t n_base)
+int64_t kcc_mx_epoch_of(const char *file, const char *base, size_t n_base)
 {
     if (strncmp(file, base, n_base) != 0 || file[n_base] != '-')
         return -1;
@@ -385,7 +384,7 @@ kaena_status kcc_mx_params_path(kaena_arena *arena, const char *prefix, int64_t 
     if (epoch < 0 && dir && !d)
         return KAENA_FAIL(err, NOT_FOUND, "'%s': %s", dir, strerror(errno));
     for (const struct dirent *e; d && (e = readdir(d));) {
-        int64_t at = epoch_of(e->d_name, base, n_base);
+        int64_t at = kcc_mx_epoch_of(e->d_name, base, n_base);
         epoch = at > epoch ? at : epoch;
     }
     if (d)

@@ -49,6 +49,9 @@ kaena_status kcc_import_mx_bytes(kaena_arena *arena, const void *symbol, size_t 
 kaena_status kcc_mx_params_path(kaena_arena *arena, const char *prefix, int64_t epoch,
                                 const char **out, kaena_err *err) KAENA_CHECKED;
 
+/* The number in "<base>-0012.params"; negative where |file| is not called so. */
+int64_t kcc_mx_epoch_of(const char *file, const char *base, size_t n_base);
+
 /* Counts the operators of the symbol of |prefix|. */
 kaena_status kcc_mx_census(const char *prefix, kcc_census *out, kaena_err *err) KAENA_CHECKED;
 
