@@ -72,9 +72,11 @@ static kaena_status infer(tf_xlat *x, kgr_node *n)
 static size_t foldable(const kgr_node *n)
 {
     bool of_shape = n->op == KOP_Shape || n->op == KOP_Size;
+    bool small = true; /* all operands; then a result of unknown size is small too */
     size_t bytes = 0;
     for (uint32_t i = 0; i < n->n_in; i++) {
         const kgr_value *v = n->in[i];
+        small = small && (!v || (kgr_is_const(v) && kop_elements(&v->t) <= FOLD_ELEMENTS));
         bool known =
             !v || kgr_is_const(v) || (of_shape && !v->t.unranked && kaena_shape_known(&v->t.shape));
         if (!known)
@@ -82,9 +84,9 @@ static size_t foldable(const kgr_node *n)
     }
     for (uint32_t i = 0; i < n->n_out; i++) {
         const kop_tensor *t = &n->out[i]->t;
-        int64_t elements;
-        if (t->unranked || t->dtype == KAENA_STRING ||
-            !kaena_shape_elements(&t->shape, &elements) || elements > FOLD_ELEMENTS)
+        int64_t elements = FOLD_ELEMENTS;
+        if (t->form != KOP_FORM_TENSOR || t->unranked || t->dtype == KAENA_STRING ||
+            (!kaena_shape_elements(&t->shape, &elements) && !small) || elements > FOLD_ELEMENTS)
             return 0;
         bytes += 64 + (size_t)elements * kaena_dtype_size(t->dtype);
     }
@@ -299,6 +301,16 @@ kgr_value *tf_reduce(tf_xlat *x, kop_op op, kgr_value *v, const int64_t *axes, u
 kgr_value *tf_shape_of(tf_xlat *x, kgr_value *v)
 {
     return tf_op1(x, KOP_Shape, v);
+}
+
+kgr_value *tf_dim(tf_xlat *x, kgr_value *v, int32_t axis)
+{
+    int32_t rank = tf_rank(x, v), a = tf_axis(x, axis, rank);
+    if (x->status != KAENA_OK)
+        return NULL;
+    if (v->t.shape.dim[a] >= 0)
+        return tf_i64(x, v->t.shape.dim[a]);
+    return tf_op2(x, KOP_Gather, tf_shape_of(x, v), tf_i64(x, a));
 }
 
 kgr_value *tf_expand(tf_xlat *x, kgr_value *v, kgr_value *shape)

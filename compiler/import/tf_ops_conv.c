@@ -258,7 +258,9 @@ kaena_status tf_x_pool3d(tf_xlat *x)
 kaena_status tf_x_pool_argmax(tf_xlat *x)
 {
     geometry g = pool_geometry(x, 2);
-    kgr_value *out[2], *v = enter(x, &g, x->in[0]);
+    kaena_dtype type = x->in[0]->t.dtype;
+    bool wide = kaena_dtype_is_int(type); /* the canonical pooling is of floats */
+    kgr_value *out[2], *v = enter(x, &g, wide ? tf_cast(x, x->in[0], KAENA_F64) : x->in[0]);
     kaena_shape s = *tf_known_shape(x, v);
     tf_node_results(x, pool_node(x, &g, v, 2), out, 2);
     if (x->status != KAENA_OK)
@@ -274,7 +276,7 @@ kaena_status tf_x_pool_argmax(tf_xlat *x)
         place = tf_op2(x, KOP_Add, place,
                        tf_op2(x, KOP_Mul, image, tf_op2(x, KOP_Mul, size, channels)));
     }
-    tf_set_out(x, 0, leave(x, &g, out[0]));
+    tf_set_out(x, 0, leave(x, &g, tf_cast(x, out[0], type)));
     tf_set_out(x, 1, tf_cast(x, leave(x, &g, place), tf_type(x, "Targmax", KAENA_I64)));
     return x->status;
 }

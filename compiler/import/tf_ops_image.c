@@ -1,5 +1,4 @@
 /* Translations: images (channels last, whatever the graph's layout) and boxes. */
-#include <math.h>
 #include <string.h>
 
 #include "tf_xlat.h"
@@ -11,16 +10,12 @@
 static kaena_status resize(tf_xlat *x, kgr_value *v, const char *mode, const char *place,
                            const char *nearest, bool keys)
 {
-    uint32_t n;
-    const int64_t *size = tf_const_ints(x, x->in[1], "the new size", &n);
     kgr_value *second = tf_channels_second(x, v);
-    const kaena_shape *s = tf_known_shape(x, second);
-    if (x->status == KAENA_OK && (n != 2 || s->rank != 4))
-        return tf_bad(x, "%u sizes for %d dimensions", n, s->rank);
-    if (x->status != KAENA_OK)
-        return x->status;
-    int64_t sizes[] = {s->dim[0], s->dim[1], size[0], size[1]};
-    kgr_value *in[] = {second, NULL, NULL, tf_i64s(x, sizes, 4)};
+    if (x->status == KAENA_OK && tf_rank(x, second) != 4)
+        return tf_bad(x, "the images have %d dimensions, not 4", tf_rank(x, second));
+    kgr_value *sizes[] = {tf_slice(x, tf_shape_of(x, second), 0, 0, 2, 1),
+                          x->status == KAENA_OK ? tf_cast(x, x->in[1], KAENA_I64) : NULL};
+    kgr_value *in[] = {second, NULL, NULL, tf_concat(x, sizes, 2, 0)};
     kgr_node *r = tf_node_begin(x, KOP_Resize, in, 4, 1);
     tf_set_string(x, r, "mode", mode);
     tf_set_string(x, r, "coordinate_transformation_mode", place);
@@ -62,49 +57,53 @@ kaena_status tf_x_resize_nearest(tf_xlat *x)
                   false);
 }
 
-/* How much of each old pixel a new one covers: [to,from], rows add up to 1. */
-static kgr_value *area_weights(tf_xlat *x, int64_t from, int64_t to, bool corners)
+/* 0, 1, ... |n| - 1 as float64. */
+static kgr_value *places(tf_xlat *x, kgr_value *n)
 {
-    int64_t elements;
-    const kaena_shape shape = {.rank = 2, .dim = {to, from}};
-    if (from < 1 || to < 1 || !kaena_shape_elements(&shape, &elements) || elements > 1 << 24) {
-        (void)tf_lacks(x, "resizing %lld to %lld is not supported", (long long)from, (long long)to);
-        return NULL;
-    }
-    float *w = KAENA_NEW_N(x->imp->arena, float, (size_t)elements);
-    double scale =
-        corners && to > 1 ? (double)(from - 1) / (double)(to - 1) : (double)from / (double)to;
-    for (int64_t i = 0; w && i < to; i++) {
-        double begin = (double)i * scale, end = (double)(i + 1) * scale;
-        for (int64_t k = (int64_t)begin; k < (int64_t)ceil(end); k++) {
-            double low = (double)k > begin ? (double)k : begin;
-            double high = (double)(k + 1) < end ? (double)(k + 1) : end;
-            /* Past the last pixel stands the last pixel. */
-            w[i * from + (k < from ? k : from - 1)] += (float)((high - low) / scale);
-        }
-    }
-    return w ? tf_const(x, KAENA_F32, &shape, w) : NULL;
+    return tf_cast(x, tf_op3(x, KOP_Range, tf_i64(x, 0), n, tf_i64(x, 1)), KAENA_F64);
+}
+
+/* How much of each old pixel a new one covers: [to,from], rows add up to 1. |from| and |to| are
+ * int64 of rank 0. Past the last pixel stands the last pixel. */
+static kgr_value *area_weights(tf_xlat *x, kgr_value *from, kgr_value *to, bool corners)
+{
+    kgr_value *new = tf_unsqueeze(x, places(x, to), 1), *old = tf_unsqueeze(x, places(x, from), 0);
+    from = tf_cast(x, from, KAENA_F64);
+    to = tf_cast(x, to, KAENA_F64);
+    kgr_value *one = tf_number(x, to, 1), *last = tf_op2(x, KOP_Sub, from, one);
+    kgr_value *scale = tf_op2(x, KOP_Div, from, to);
+    if (corners)
+        scale = tf_op3(x, KOP_Where, tf_op2(x, KOP_Greater, to, one),
+                       tf_op2(x, KOP_Div, last, tf_op2(x, KOP_Sub, to, one)), scale);
+    kgr_value *begin = tf_op2(x, KOP_Mul, new, scale), *end = tf_op2(x, KOP_Add, begin, scale);
+    kgr_value *edge = tf_op3(x, KOP_Where, tf_op2(x, KOP_Equal, old, last), tf_number(x, to, 1e12),
+                             tf_op2(x, KOP_Add, old, one));
+    kgr_value *shared =
+        tf_op2(x, KOP_Sub, tf_op2(x, KOP_Min, end, edge), tf_op2(x, KOP_Max, begin, old));
+    shared = tf_op2(x, KOP_Max, shared, tf_number(x, to, 0));
+    return tf_cast(x, tf_op2(x, KOP_Div, shared, scale), KAENA_F32);
 }
 
 kaena_status tf_x_resize_area(tf_xlat *x)
 {
-    uint32_t n;
-    const int64_t *size = tf_const_ints(x, x->in[1], "the new size", &n);
-    kgr_value *v = tf_cast(x, x->in[0], KAENA_F32);
+    kgr_value *size = tf_cast(x, x->in[1], KAENA_I64), *v = tf_cast(x, x->in[0], KAENA_F32);
     kaena_shape s = *tf_known_shape(x, v);
     bool corners = tf_bool(x, "align_corners", false);
     if (x->status != KAENA_OK)
         return x->status;
-    if (n != 2 || s.rank != 4)
-        return tf_bad(x, "%u sizes for %d dimensions", n, s.rank);
+    if (s.rank != 4)
+        return tf_bad(x, "the images have %d dimensions, not 4", s.rank);
     int64_t rows[] = {s.dim[0], s.dim[1], s.dim[2] * s.dim[3]};
-    int64_t columns[] = {s.dim[0] * size[0], s.dim[2], s.dim[3]};
-    int64_t all[] = {s.dim[0], size[0], size[1], s.dim[3]};
-    v = tf_op2(x, KOP_MatMul, area_weights(x, s.dim[1], size[0], corners),
+    kgr_value *high = tf_op2(x, KOP_Gather, size, tf_i64(x, 0));
+    kgr_value *wide = tf_op2(x, KOP_Gather, size, tf_i64(x, 1));
+    kgr_value *batch = tf_op2(x, KOP_Mul, high, tf_i64(x, s.dim[0]));
+    kgr_value *columns[] = {tf_unsqueeze(x, batch, 0), tf_i64s(x, &s.dim[2], 2)};
+    kgr_value *all[] = {tf_i64s(x, &s.dim[0], 1), size, tf_i64s(x, &s.dim[3], 1)};
+    v = tf_op2(x, KOP_MatMul, area_weights(x, tf_i64(x, s.dim[1]), high, corners),
                tf_reshape(x, v, rows, 3));
-    v = tf_op2(x, KOP_MatMul, area_weights(x, s.dim[2], size[1], corners),
-               tf_reshape(x, v, columns, 3));
-    return tf_done(x, tf_reshape(x, v, all, 4));
+    v = tf_op2(x, KOP_MatMul, area_weights(x, tf_i64(x, s.dim[2]), wide, corners),
+               tf_op2(x, KOP_Reshape, v, tf_concat(x, columns, 2, 0)));
+    return tf_done(x, tf_op2(x, KOP_Reshape, v, tf_concat(x, all, 3, 0)));
 }
 
 /* Boxes of images, resized: RoiAlign samples otherwise, so every pixel is looked up by place. */
@@ -284,12 +283,15 @@ kaena_status tf_x_adjust_contrast(tf_xlat *x)
 /* --- Boxes
  * --------------------------------------------------------------------------------------------- */
 
-/* The indices of the boxes that are kept, best first, as int64. */
+/* The indices of the boxes that are kept, best first, as int64. The canonical operator computes in
+ * float32. */
 static kgr_value *keep_boxes(tf_xlat *x, kgr_value *most, kgr_value *overlap, kgr_value *score)
 {
     static const int64_t one = 1;
-    kgr_value *in[] = {tf_unsqueeze(x, x->in[0], 0),
-                       tf_unsqueeze(x, tf_unsqueeze(x, x->in[1], 0), 0),
+    kgr_value *boxes = tf_cast(x, x->in[0], KAENA_F32), *scores = tf_cast(x, x->in[1], KAENA_F32);
+    overlap = overlap ? tf_cast(x, overlap, KAENA_F32) : NULL;
+    score = score ? tf_cast(x, score, KAENA_F32) : NULL;
+    kgr_value *in[] = {tf_unsqueeze(x, boxes, 0), tf_unsqueeze(x, tf_unsqueeze(x, scores, 0), 0),
                        tf_op2(x, KOP_Reshape, tf_cast(x, most, KAENA_I64), tf_i64s(x, &one, 1)),
                        tf_op2(x, KOP_Reshape, overlap, tf_i64s(x, &one, 1)), score};
     if (score)

@@ -6,30 +6,28 @@
 /* --- Diagonals
  * ---------------------------------------------------------------------------------------- */
 
-/* row - column of an m x n matrix, [m,n] int64. */
-static kgr_value *offsets(tf_xlat *x, int64_t m, int64_t n)
+/* The size of dimension |axis| from behind, int64 of rank 0. */
+static kgr_value *size_of(tf_xlat *x, kgr_value *v, int32_t axis)
 {
-    kgr_value *row = tf_op3(x, KOP_Range, tf_i64(x, 0), tf_i64(x, m), tf_i64(x, 1));
-    kgr_value *column = tf_op3(x, KOP_Range, tf_i64(x, 0), tf_i64(x, n), tf_i64(x, 1));
-    return tf_op2(x, KOP_Sub, tf_unsqueeze(x, row, 1), tf_unsqueeze(x, column, 0));
+    if (tf_rank(x, v) >= 0 && tf_rank(x, v) < -axis)
+        (void)tf_bad(x, "an operand of %d dimensions is no matrix", tf_rank(x, v));
+    return tf_dim(x, v, axis);
 }
 
-static kgr_value *on_diagonal(tf_xlat *x, int64_t m, int64_t n)
+static kgr_value *places(tf_xlat *x, kgr_value *n)
+{
+    return tf_op3(x, KOP_Range, tf_i64(x, 0), n, tf_i64(x, 1));
+}
+
+/* row - column of an m x n matrix, [m,n] int64. */
+static kgr_value *offsets(tf_xlat *x, kgr_value *m, kgr_value *n)
+{
+    return tf_op2(x, KOP_Sub, tf_unsqueeze(x, places(x, m), 1), tf_unsqueeze(x, places(x, n), 0));
+}
+
+static kgr_value *on_diagonal(tf_xlat *x, kgr_value *m, kgr_value *n)
 {
     return tf_op2(x, KOP_Equal, offsets(x, m, n), tf_i64(x, 0));
-}
-
-/* The sizes of the last two dimensions. */
-static bool matrix_size(tf_xlat *x, const kgr_value *v, int64_t *m, int64_t *n)
-{
-    const kaena_shape *s = tf_known_shape(x, v);
-    if (x->status == KAENA_OK && s->rank < 2)
-        (void)tf_bad(x, "an operand has %d dimensions; it is no matrix", s->rank);
-    if (x->status != KAENA_OK)
-        return false;
-    *m = s->dim[s->rank - 2];
-    *n = s->dim[s->rank - 1];
-    return true;
 }
 
 /* The V2 and V3 forms take a diagonal's number: only the main one's is understood. */
@@ -46,12 +44,7 @@ static void main_diagonal_only(tf_xlat *x, uint32_t i)
 
 static kgr_value *matrix_of_diagonal(tf_xlat *x, kgr_value *v)
 {
-    const kaena_shape *s = tf_known_shape(x, v);
-    if (x->status == KAENA_OK && s->rank < 1)
-        (void)tf_bad(x, "a number is no diagonal");
-    if (x->status != KAENA_OK)
-        return NULL;
-    int64_t n = s->dim[s->rank - 1];
+    kgr_value *n = size_of(x, v, -1);
     return tf_op3(x, KOP_Where, on_diagonal(x, n, n), tf_unsqueeze(x, v, -1), tf_number(x, v, 0));
 }
 
@@ -63,14 +56,14 @@ kaena_status tf_x_matrix_diag(tf_xlat *x)
 
 static kgr_value *diagonal_of(tf_xlat *x, kgr_value *v)
 {
-    static const int64_t last = -1;
-    int64_t m, n;
-    if (!matrix_size(x, v, &m, &n))
-        return NULL;
+    static const int64_t last = -1, zero = 0;
+    kgr_value *m = size_of(x, v, -2), *n = size_of(x, v, -1);
     /* One element of each row is left, so that their sum is it. */
     kgr_value *only = tf_op3(x, KOP_Where, on_diagonal(x, m, n), v, tf_number(x, v, 0));
     kgr_value *d = tf_reduce(x, KOP_ReduceSum, only, &last, 1, false);
-    return m > n ? tf_slice(x, d, -1, 0, n, 1) : d;
+    kgr_value *end = tf_unsqueeze(x, tf_op2(x, KOP_Min, m, n), 0);
+    return tf_opn(x, KOP_Slice, (kgr_value *[]){d, tf_i64s(x, &zero, 1), end, tf_i64s(x, &last, 1)},
+                  4);
 }
 
 kaena_status tf_x_matrix_diag_part(tf_xlat *x)
@@ -81,12 +74,17 @@ kaena_status tf_x_matrix_diag_part(tf_xlat *x)
 
 kaena_status tf_x_matrix_set_diag(tf_xlat *x)
 {
-    int64_t m, n;
+    int64_t none[KAENA_MAX_RANK] = {0};
     main_diagonal_only(x, 2);
-    if (!matrix_size(x, x->in[0], &m, &n))
-        return x->status;
-    kgr_value *d = tf_unsqueeze(x, x->in[1], m <= n ? -1 : -2);
-    return tf_done(x, tf_op3(x, KOP_Where, on_diagonal(x, m, n), d, x->in[0]));
+    kgr_value *m = size_of(x, x->in[0], -2), *n = size_of(x, x->in[0], -1), *d = x->in[1];
+    int32_t rank = tf_rank(x, d);
+    if (rank < 1)
+        return tf_bad(x, "a number is no diagonal");
+    /* As long as the matrix is high. */
+    kgr_value *missing = tf_unsqueeze(x, tf_op2(x, KOP_Sub, m, tf_dim(x, d, -1)), 0);
+    kgr_value *pads[] = {tf_i64s(x, none, 2 * (uint32_t)rank - 1), missing};
+    d = tf_op2(x, KOP_Pad, d, tf_concat(x, pads, 2, 0));
+    return tf_done(x, tf_op3(x, KOP_Where, on_diagonal(x, m, n), tf_unsqueeze(x, d, -1), x->in[0]));
 }
 
 /* Rows and columns of tensors: for vectors and matrices the same as the above. */
@@ -106,10 +104,7 @@ kaena_status tf_x_diag_part(tf_xlat *x)
 
 kaena_status tf_x_matrix_band_part(tf_xlat *x)
 {
-    int64_t m, n;
-    kgr_value *v = x->in[0];
-    if (!matrix_size(x, v, &m, &n))
-        return x->status;
+    kgr_value *v = x->in[0], *m = size_of(x, v, -2), *n = size_of(x, v, -1);
     kgr_value *below = tf_cast(x, x->in[1], KAENA_I64), *above = tf_cast(x, x->in[2], KAENA_I64);
     kgr_value *off = offsets(x, m, n), *zero = tf_i64(x, 0);
     kgr_value *low =

@@ -77,7 +77,9 @@ kaena_status tf_x_fused_batch_norm(tf_xlat *x)
     kgr_value *mean = x->in[3], *variance = x->in[4], *sample = variance;
     if (tf_rank(x, v) == 2)
         second = true;
+    kaena_dtype type = v ? v->t.dtype : KAENA_DTYPE_NONE;
     if (training) {
+        v = tf_cast(x, v, KAENA_F32);
         batch_moments(x, v, &mean, &variance);
         sample = unbiased(x, v, variance);
     }
@@ -86,7 +88,7 @@ kaena_status tf_x_fused_batch_norm(tf_xlat *x)
         in[i] = x->status == KAENA_OK ? tf_cast(x, in[i], v->t.dtype) : NULL;
     kgr_node *n = tf_node_begin(x, KOP_BatchNormalization, in, 5, 1);
     tf_set_float(x, n, "epsilon", tf_float(x, "epsilon", 1e-4f));
-    kgr_value *y = tf_node_end(x, n);
+    kgr_value *y = tf_cast(x, tf_node_end(x, n), type);
     tf_set_out(x, 0, second ? y : tf_channels_last(x, y));
     tf_set_out(x, 1, mean);
     tf_set_out(x, 2, sample);

@@ -20,7 +20,7 @@ kaena_status tf_x_reduce(tf_xlat *x)
     return tf_done(x, reduce(x, x->row->canonical, x->in[0]));
 }
 
-/* Bools as numbers: all is the least, any the greatest. */
+/* Bools as numbers: all is the least, any a sum; so are they of nothing. */
 kaena_status tf_x_reduce_bool(tf_xlat *x)
 {
     kgr_value *v = tf_cast(x, x->in[0], KAENA_I32);
@@ -85,12 +85,13 @@ kaena_status tf_x_top_k(tf_xlat *x)
 /* The n-th smallest (or largest) of the last dimension: the last of n + 1. */
 kaena_status tf_x_nth_element(tf_xlat *x)
 {
+    static const int64_t one = 1, last = -1;
     kgr_value *out[2];
-    int64_t n = tf_const_int(x, x->in[1], "n");
-    if (n < 0 || n >= INT32_MAX)
-        return tf_bad(x, "n is %lld", (long long)n);
-    top_k(x, x->in[0], tf_i64(x, n + 1), tf_bool(x, "reverse", false), out);
-    return tf_done(x, tf_squeeze(x, tf_slice(x, out[0], -1, n, n + 1, 1), -1));
+    kgr_value *n = tf_op2(x, KOP_Reshape, tf_cast(x, x->in[1], KAENA_I64), tf_i64s(x, &one, 1));
+    kgr_value *k = tf_op2(x, KOP_Add, n, tf_i64(x, 1));
+    top_k(x, x->in[0], k, tf_bool(x, "reverse", false), out);
+    kgr_value *in[] = {out[0], n, k, tf_i64s(x, &last, 1)};
+    return tf_done(x, tf_squeeze(x, tf_opn(x, KOP_Slice, in, 4), -1));
 }
 
 /* Whether fewer than k of a row are larger than the target's value, which is finite. */

@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "checked.h"
 #include "tf_xlat.h"
 
 static kgr_value *ints64(tf_xlat *x, kgr_value *v)
@@ -16,16 +17,36 @@ static kgr_value *flat(tf_xlat *x, kgr_value *v)
     return tf_rank(x, v) == 1 ? v : tf_reshape(x, v, &all, 1);
 }
 
+/* A shape with a -1 beside a 0, which the canonical operator does not allow: the elements that the
+ * -1 stands for are counted without the empty dimensions of both shapes. */
+static kgr_value *close_shape(tf_xlat *x, const kgr_value *v, kgr_value *shape)
+{
+    int64_t dims[KAENA_MAX_RANK], rest = 1;
+    bool open = false, empty = false;
+    if (x->status != KAENA_OK || !kgr_is_const(shape) || kop_elements(&shape->t) > KAENA_MAX_RANK ||
+        v->t.unranked || !kaena_shape_known(&v->t.shape))
+        return shape;
+    uint32_t n = (uint32_t)kop_elements(&shape->t);
+    for (int32_t i = 0; i < v->t.shape.rank; i++)
+        if (v->t.shape.dim[i] && !kaena_mul_i64(rest, v->t.shape.dim[i], &rest))
+            return shape;
+    for (uint32_t i = 0; i < n; i++) {
+        dims[i] = kop_get_int(&shape->t, i);
+        open |= dims[i] == -1;
+        empty |= dims[i] == 0;
+        if (dims[i] > 0)
+            rest /= dims[i];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        dims[i] = dims[i] == -1 ? rest : dims[i];
+    return open && empty ? tf_i64s(x, dims, n) : shape;
+}
+
 kaena_status tf_x_reshape(tf_xlat *x)
 {
-    kgr_value *in[] = {x->in[0], ints64(x, x->in[1])};
-    kgr_node *n = tf_node_begin(x, KOP_Reshape, in, 2, 1);
-    /* A 0 is an empty dimension, never one that is copied; beside a -1 the two cannot both be. */
-    bool open = false;
-    for (size_t i = 0; x->status == KAENA_OK && kgr_is_const(in[1]) && i < kop_elements(&in[1]->t);
-         i++)
-        open |= kop_get_int(&in[1]->t, i) < 0;
-    tf_set_int(x, n, "allowzero", !open);
+    kgr_value *shape = close_shape(x, x->in[0], ints64(x, x->in[1]));
+    kgr_node *n = tf_node_begin(x, KOP_Reshape, (kgr_value *[]){x->in[0], shape}, 2, 1);
+    tf_set_int(x, n, "allowzero", 1);
     return tf_done(x, tf_node_end(x, n));
 }
 
@@ -256,30 +277,19 @@ kaena_status tf_x_pad(tf_xlat *x)
     return tf_done(x, tf_op3(x, KOP_Pad, v, pads_of(x, x->in[1]), fill));
 }
 
-/* A mirror that repeats the edge. */
-static kgr_value *pad_symmetric(tf_xlat *x, kgr_value *v, int64_t axis, int64_t before,
-                                int64_t after)
+/* A mirror that repeats the edge: |before| and |after| (int64 of one element) elements of the
+ * reversed tensor around it. */
+static kgr_value *pad_symmetric(tf_xlat *x, kgr_value *v, int64_t axis, kgr_value *before,
+                                kgr_value *after)
 {
-    const kaena_shape *shape = tf_known_shape(x, v);
-    kgr_value *parts[3];
-    uint32_t n = 0;
-    if (x->status != KAENA_OK)
-        return NULL;
-    int64_t dim = shape->dim[axis];
-    if (before < 0 || after < 0 || before > dim || after > dim) {
-        (void)tf_bad(x, "dimension %lld of %lld elements cannot be mirrored by %lld and %lld",
-                     (long long)axis, (long long)dim, (long long)before, (long long)after);
-        return NULL;
-    }
-    if (before)
-        parts[n++] = tf_slice(x, v, axis, before - 1, INT64_MIN, -1);
-    parts[n++] = v;
-    if (after)
-        parts[n++] = tf_slice(x, v, axis, INT64_MAX, dim - 1 - after, -1);
-    /* An end of -1 would count from behind. */
-    if (after == dim && after)
-        parts[n - 1] = tf_slice(x, v, axis, INT64_MAX, INT64_MIN, -1);
-    return tf_concat(x, parts, n, axis);
+    static const int64_t zero = 0, end = INT64_MAX;
+    kgr_value *reversed = tf_slice(x, v, axis, INT64_MAX, INT64_MIN, -1);
+    kgr_value *from = tf_op2(x, KOP_Sub, tf_dim(x, v, (int32_t)axis), before);
+    kgr_value *axes = tf_i64s(x, &axis, 1);
+    kgr_value *low[] = {reversed, from, tf_i64s(x, &end, 1), axes};
+    kgr_value *high[] = {reversed, tf_i64s(x, &zero, 1), after, axes};
+    kgr_value *parts[] = {tf_opn(x, KOP_Slice, low, 4), v, tf_opn(x, KOP_Slice, high, 4)};
+    return tf_concat(x, parts, 3, axis);
 }
 
 kaena_status tf_x_mirror_pad(tf_xlat *x)
@@ -292,12 +302,12 @@ kaena_status tf_x_mirror_pad(tf_xlat *x)
         tf_set_string(x, n, "mode", "reflect");
         return tf_done(x, tf_node_end(x, n));
     }
-    uint32_t n;
-    const int64_t *pads = tf_const_ints(x, x->in[1], "the paddings", &n);
-    if (x->status == KAENA_OK && (int32_t)n != 2 * tf_rank(x, v))
-        return tf_bad(x, "%u paddings for %d dimensions", n, tf_rank(x, v));
-    for (uint32_t i = 0; i < n / 2; i++)
-        v = pad_symmetric(x, v, i, pads[2 * i], pads[2 * i + 1]);
+    kgr_value *pads = ints64(x, x->in[1]);
+    int32_t rank = tf_rank(x, v);
+    for (int32_t i = 0; i < rank; i++) {
+        kgr_value *row = flat(x, tf_slice(x, pads, 0, i, i + 1, 1));
+        v = pad_symmetric(x, v, i, tf_slice(x, row, 0, 0, 1, 1), tf_slice(x, row, 0, 1, 2, 1));
+    }
     return tf_done(x, v);
 }
 
@@ -362,121 +372,4 @@ kaena_status tf_x_reverse_sequence(tf_xlat *x)
     tf_set_int(x, r, "batch_axis", 0);
     tf_set_int(x, r, "time_axis", 1);
     return tf_done(x, tf_transpose(x, tf_node_end(x, r), back, n));
-}
-
-/* --- Blocks
- * --------------------------------------------------------------------------------------- */
-
-static kaena_status depth_space(tf_xlat *x)
-{
-    bool nchw = strcmp(tf_string(x, "data_format", "NHWC"), "NCHW") == 0;
-    kgr_value *v = nchw ? x->in[0] : tf_channels_second(x, x->in[0]);
-    kgr_node *n = tf_node_begin(x, x->row->canonical, &v, 1, 1);
-    tf_set_int(x, n, "blocksize", tf_int(x, "block_size", 0));
-    v = tf_node_end(x, n);
-    return tf_done(x, nchw ? v : tf_channels_last(x, v));
-}
-
-kaena_status tf_x_depth_space(tf_xlat *x)
-{
-    return depth_space(x);
-}
-
-/* The blocks and the pairs of numbers beside them. */
-static bool read_blocks(tf_xlat *x, const int64_t **block, const int64_t **pairs, uint32_t *n)
-{
-    uint32_t n_pairs;
-    *block = tf_const_ints(x, x->in[1], "the block's shape", n);
-    *pairs = tf_const_ints(x, x->in[2], "the list of crops or paddings", &n_pairs);
-    const kaena_shape *s = tf_known_shape(x, x->in[0]);
-    if (x->status == KAENA_OK &&
-        (n_pairs != 2 * *n || (int32_t)*n + 1 > s->rank || s->rank + (int32_t)*n > KAENA_MAX_RANK))
-        (void)tf_bad(x, "%u dimensions of blocks, %u numbers beside them, %d dimensions of data",
-                     *n, n_pairs, s->rank);
-    for (uint32_t i = 0; x->status == KAENA_OK && i < *n; i++)
-        if ((*block)[i] < 1 || (*block)[i] > INT32_MAX || (*pairs)[2 * i] < 0 ||
-            (*pairs)[2 * i + 1] < 0)
-            (void)tf_bad(x, "a block of %lld", (long long)(*block)[i]);
-    return x->status == KAENA_OK;
-}
-
-kaena_status tf_x_space_to_batch(tf_xlat *x)
-{
-    const int64_t *block, *pads;
-    uint32_t n, at = 0, k = 0;
-    if (!read_blocks(x, &block, &pads, &n))
-        return x->status;
-    int64_t ends[2 * KAENA_MAX_RANK] = {0}, dims[KAENA_MAX_RANK], perm[KAENA_MAX_RANK];
-    uint32_t rank = (uint32_t)x->in[0]->t.shape.rank;
-    for (uint32_t i = 0; i < n; i++) {
-        ends[1 + i] = pads[2 * i];
-        ends[rank + 1 + i] = pads[2 * i + 1];
-    }
-    kgr_value *v = tf_op2(x, KOP_Pad, x->in[0], tf_i64s(x, ends, 2 * rank));
-    const kaena_shape *s = tf_known_shape(x, v);
-    dims[at++] = s->dim[0];
-    for (uint32_t i = 0; i < n; i++) {
-        if (x->status == KAENA_OK && s->dim[1 + i] % block[i])
-            return tf_bad(x, "dimension %u has %lld elements, no multiple of %lld", 1 + i,
-                          (long long)s->dim[1 + i], (long long)block[i]);
-        dims[at++] = s->dim[1 + i] / block[i];
-        dims[at++] = block[i];
-    }
-    for (uint32_t i = n + 1; i < rank; i++)
-        dims[at++] = s->dim[i];
-    /* [N, h, bh, w, bw, C] -> [bh, bw, N, h, w, C] */
-    for (uint32_t i = 0; i < n; i++)
-        perm[k++] = 2 + 2 * i;
-    perm[k++] = 0;
-    for (uint32_t i = 0; i < n; i++)
-        perm[k++] = 1 + 2 * i;
-    for (uint32_t i = 2 * n + 1; i < at; i++)
-        perm[k++] = i;
-    v = tf_transpose(x, tf_reshape(x, v, dims, at), perm, at);
-    at = 0;
-    int64_t batch = s->dim[0];
-    for (uint32_t i = 0; i < n; i++)
-        batch *= block[i];
-    dims[at++] = batch;
-    for (uint32_t i = 1; i < rank; i++)
-        dims[at++] = i <= n ? s->dim[i] / block[i - 1] : s->dim[i];
-    return tf_done(x, tf_reshape(x, v, dims, at));
-}
-
-kaena_status tf_x_batch_to_space(tf_xlat *x)
-{
-    const int64_t *block, *crops;
-    uint32_t n, at = 0, k = 0;
-    if (!read_blocks(x, &block, &crops, &n))
-        return x->status;
-    const kaena_shape *s = tf_known_shape(x, x->in[0]);
-    int64_t dims[KAENA_MAX_RANK], perm[KAENA_MAX_RANK], batch = s->dim[0];
-    uint32_t rank = (uint32_t)s->rank;
-    for (uint32_t i = 0; i < n; i++) {
-        if (batch % block[i])
-            return tf_bad(x, "the batch is no multiple of the block");
-        batch /= block[i];
-        dims[at++] = block[i];
-    }
-    dims[at++] = batch;
-    for (uint32_t i = 1; i < rank; i++)
-        dims[at++] = s->dim[i];
-    /* [bh, bw, N, h, w, C] -> [N, h, bh, w, bw, C] */
-    perm[k++] = n;
-    for (uint32_t i = 0; i < n; i++) {
-        perm[k++] = n + 1 + i;
-        perm[k++] = i;
-    }
-    for (uint32_t i = 2 * n + 1; i < at; i++)
-        perm[k++] = i;
-    kgr_value *v = tf_transpose(x, tf_reshape(x, x->in[0], dims, at), perm, at);
-    at = 0;
-    dims[at++] = batch;
-    for (uint32_t i = 1; i < rank; i++)
-        dims[at++] = i <= n ? s->dim[i] * block[i - 1] : s->dim[i];
-    v = tf_reshape(x, v, dims, at);
-    for (uint32_t i = 0; i < n; i++)
-        if (crops[2 * i] || crops[2 * i + 1])
-            v = tf_slice(x, v, 1 + i, crops[2 * i], dims[1 + i] - crops[2 * i + 1], 1);
-    return tf_done(x, v);
 }

@@ -310,7 +310,8 @@ static kaena_status refuse_changes(const resolver *r)
         if (!tf_walk_seen(r->w, n))
             continue;
         tf_edge changed = tf_changed_state(n);
-        if (changed.node) {
+        /* What is written into an input of the model, or into something computed, is no state. */
+        if (changed.node && is_variable(tf_handle_of(changed))) {
             (void)KAENA_FAIL(r->err, FAILED_PRECONDITION,
                              "inference changes variable '%s' (node '%s', %s): a compiled model "
                              "keeps no state from one inference to the next",

@@ -127,6 +127,8 @@ kgr_value *tf_reduce(tf_xlat *x, kop_op op, kgr_value *v, const int64_t *axes, u
                      bool keep);
 /* The shape as int64 values; a constant where it is known. */
 kgr_value *tf_shape_of(tf_xlat *x, kgr_value *v);
+/* The size of one dimension, rank 0, int64; a constant where it is known. */
+kgr_value *tf_dim(tf_xlat *x, kgr_value *v, int32_t axis);
 kgr_value *tf_expand(tf_xlat *x, kgr_value *v, kgr_value *shape);
 /* |v| with channels second ("NCHW") of one with channels last, and back; rank 3 to 5. A pair
  * of both vanishes. */

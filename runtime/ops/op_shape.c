@@ -244,7 +244,16 @@ kaena_status kop_infer_expand(kop_call *call)
     kaena_status status;
     if (!kop_in_ints(call, 1, v, KAENA_MAX_RANK, &n, &status) || x->unranked) {
         KAENA_TRY(status);
-        kop_out_unranked(call, 0, x->dtype);
+        const kop_tensor *s = call->in[1];
+        /* Of a shape that is computed, the length may be known. */
+        if (x->unranked || !kop_known(s) || s->shape.rank != 1 ||
+            s->shape.dim[0] > KAENA_MAX_RANK) {
+            kop_out_unranked(call, 0, x->dtype);
+            return KAENA_OK;
+        }
+        int32_t rank = (int32_t)s->shape.dim[0];
+        kaena_shape unknown = kop_shape_unknown(rank > x->shape.rank ? rank : x->shape.rank);
+        kop_out(call, 0, x->dtype, &unknown);
         return KAENA_OK;
     }
     kop_tensor target = {.shape = {.rank = (int32_t)n}};

@@ -76,9 +76,21 @@ static kop_tensor fix_bfloat16(kop_tensor t, const kgr_value *v)
     return t;
 }
 
+/* Some files hold the results of comparisons as int32, which TensorFlow does not give. */
+static kop_tensor fix_bool(kaena_arena *arena, kop_tensor t, const kgr_value *v)
+{
+    kop_tensor b = {.dtype = KAENA_BOOL, .shape = t.shape};
+    if (t.dtype != KAENA_I32 || v->t.dtype != KAENA_BOOL)
+        return t;
+    b.data = kaena_arena_alloc(arena, kop_elements(&t));
+    for (size_t i = 0; i < kop_elements(&t); i++)
+        kop_set_int(&b, i, kop_get_int(&t, i));
+    return b;
+}
+
 /* Inputs that no output needs are no inputs of the graph. */
-static kaena_status order_inputs(const kcc_io_config *io, const kgr_graph *g, conf_set *set,
-                                 kaena_err *err)
+static kaena_status order_inputs(kaena_arena *arena, const kcc_io_config *io, const kgr_graph *g,
+                                 conf_set *set, kaena_err *err)
 {
     kop_tensor ordered[KOP_MAX_INPUTS];
     for (uint32_t i = 0; i < g->n_inputs; i++) {
@@ -91,7 +103,7 @@ static kaena_status order_inputs(const kcc_io_config *io, const kgr_graph *g, co
         ordered[i] = fix_bfloat16(set->in[k], g->inputs[i]);
     }
     for (uint32_t i = 0; i < set->n_out && i < g->n_outputs; i++)
-        set->out[i] = fix_bfloat16(set->out[i], g->outputs[i]);
+        set->out[i] = fix_bool(arena, fix_bfloat16(set->out[i], g->outputs[i]), g->outputs[i]);
     memcpy(set->in, ordered, g->n_inputs * sizeof ordered[0]);
     set->n_in = g->n_inputs;
     return KAENA_OK;
@@ -114,7 +126,7 @@ static kaena_status import(kaena_arena *arena, const char *dir, conf_set *set, k
     json_decref(json);
     KAENA_TRY(kcc_import_tf_graph(arena, kaena_arena_printf(arena, "%s/model.pb", dir), &io, out,
                                   &info, err));
-    return order_inputs(&io, *out, set, err);
+    return order_inputs(arena, &io, *out, set, err);
 }
 
 /* Types that numpy has and we have not. */
