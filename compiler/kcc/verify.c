@@ -5,8 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dev.h"
-#include "neff.h"
+#include "verify_run.h"
 
 /* How far apart a result may be: |error| <= relative * max|expected| + absolute, and the cosine of
  * the angle between the two. */
@@ -20,225 +19,164 @@ static const bound bounds[] = {
     [KCC_CAST_NONE] = {1e-4, 1e-5, 0.999999},
 };
 
+/* --- Comparison ------------------------------------------------------------------------------ */
+
 typedef struct difference {
-    double error, largest, cosine;
-    bool agrees;
+    double error, largest;   /* of finite elements */
+    double dot, want2, got2; /* sums of products */
+    bool other;              /* types, shapes, strings, NaNs or infinities differ */
 } difference;
 
-static difference compare(const kop_tensor *want, const kop_tensor *got, const bound *b)
+static void compare_numbers(const kop_tensor *want, const kop_tensor *got, difference *d)
 {
-    difference d = {.cosine = 1};
-    double dot = 0, ww = 0, gg = 0;
     size_t n = kop_elements(want);
-    bool nan = false;
     for (size_t i = 0; i < n; i++) {
         double w = kop_get_float(want, i), g = kop_get_float(got, i), e = fabs(w - g);
         if (isnan(w) != isnan(g) || isinf(w) != isinf(g))
-            nan = true;
+            d->other = true;
         if (!isfinite(w) || !isfinite(g))
             continue;
-        d.error = e > d.error ? e : d.error;
-        d.largest = fabs(w) > d.largest ? fabs(w) : d.largest;
-        dot += w * g;
-        ww += w * w;
-        gg += g * g;
-    }
-    if (ww > 0 || gg > 0)
-        d.cosine = ww > 0 && gg > 0 ? dot / sqrt(ww * gg) : 0;
-    d.agrees = !nan && d.error <= b->relative * d.largest + b->absolute &&
-               (d.cosine >= b->cosine || d.largest <= b->absolute);
-    return d;
-}
-
-/* Seeded input: uniform in [-1, 1], small integers for integer types. */
-static void fill_input(kop_tensor *t, uint64_t seed)
-{
-    uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    size_t n = kop_elements(t);
-    for (size_t i = 0; i < n; i++) {
-        s ^= s << 13;
-        s ^= s >> 7;
-        s ^= s << 17;
-        if (kaena_dtype_is_float(t->dtype))
-            kop_set_float(t, i, (double)(s >> 40) / (double)(1 << 23) - 1.0);
-        else
-            kop_set_int(t, i, (int64_t)(s >> 33 & 1));
+        d->error = e > d->error ? e : d->error;
+        d->largest = fabs(w) > d->largest ? fabs(w) : d->largest;
+        d->dot += w * g;
+        d->want2 += w * w;
+        d->got2 += g * g;
     }
 }
 
-typedef struct wait {
-    kaena_status status;
-    kaena_err err;
-} wait;
-
-static void on_done(dev_request *request, kaena_status status, const kaena_err *err)
+static void compare_strings(const kop_tensor *want, const kop_tensor *got, difference *d)
 {
-    wait *w = request->user;
-    w->status = status;
-    if (err)
-        w->err = *err;
+    const kaena_string *w = want->data, *g = got->data;
+    for (size_t i = 0; i < kop_elements(want); i++)
+        d->other |= w[i].size != g[i].size || memcmp(w[i].data, g[i].data, w[i].size) != 0;
 }
 
-/* Runs the file once on emulated devices of its own. |out| gets types, shapes and data in |arena|.
- */
-static kaena_status run_neff(kaena_arena *arena, const char *path, const kop_tensor *in,
-                             kop_tensor *out, kaena_err *err)
+static void compare(const kop_tensor *want, const kop_tensor *got, difference *d)
 {
-    neff_file *file;
-    dev_system *sys = NULL;
-    dev_model *model = NULL;
-    KAENA_TRY(neff_open(path, &file, err));
-    const dev_config config = {.n_chips = (neff_meta(file)->num_tpbs + DEV_TPBS_PER_CHIP - 1) /
-                                          DEV_TPBS_PER_CHIP,
-                               .threads = 1};
-    kaena_status status = dev_system_create(&config, &sys, err);
-    if (status == KAENA_OK)
-        status = dev_model_load(sys, path, file, &model, err);
-    if (status == KAENA_OK) {
-        const void **in_data = KAENA_NEW_N(arena, const void *, neff_n_inputs(file));
-        void **out_data = KAENA_NEW_N(arena, void *, neff_n_outputs(file));
-        for (uint32_t i = 0; i < neff_n_inputs(file); i++)
-            in_data[i] = in[i].data;
-        for (uint32_t i = 0; i < neff_n_outputs(file); i++) {
-            neff_tensor t = neff_output(file, i);
-            out[i] = (kop_tensor){.dtype = t.dtype,
-                                  .shape = t.shape,
-                                  .data = kaena_arena_alloc(arena, (size_t)t.bytes)};
-            out_data[i] = out[i].data;
+    bool same = want->form == got->form && want->dtype == got->dtype &&
+                kaena_shape_equal(&want->shape, &got->shape);
+    if (!same)
+        d->other = true;
+    else if (want->form != KOP_FORM_TENSOR)
+        for (size_t i = 0; i < kop_elements(want); i++)
+            compare((const kop_tensor *)want->data + i, (const kop_tensor *)got->data + i, d);
+    else if (want->dtype == KAENA_STRING)
+        compare_strings(want, got, d);
+    else
+        compare_numbers(want, got, d);
+}
+
+static double cosine_of(const difference *d)
+{
+    if (d->want2 > 0 && d->got2 > 0)
+        return d->dot / sqrt(d->want2 * d->got2);
+    return d->want2 == d->got2;
+}
+
+static bool agrees_within(const difference *d, const bound *b)
+{
+    return !d->other && d->error <= b->relative * d->largest + b->absolute &&
+           (cosine_of(d) >= b->cosine || d->largest <= b->absolute);
+}
+
+/* --- The layer where they part --------------------------------------------------------------- */
+
+static void name_layer(const kcc_compilation *whole, const kcc_values *want, const kcc_values *got,
+                       kaena_strbuf *out)
+{
+    const kgr_graph *g = whole->graph;
+    uint32_t *place = KAENA_NEW_N(whole->arena, uint32_t, g->n_values); /* plus one */
+    for (uint32_t i = 0; i < g->n_outputs; i++)
+        place[g->outputs[i]->id] = i + 1;
+    for (const kgr_node *n = g->first; n; n = n->next)
+        for (uint32_t k = 0; k < n->n_out; k++) {
+            uint32_t i = place[n->out[k]->id];
+            difference d = {0};
+            if (!i || !want->list[i - 1].data)
+                continue;
+            compare(&want->list[i - 1], &got->list[i - 1], &d);
+            if (agrees_within(&d, &bounds[whole->opt.cast]))
+                continue;
+            kaena_strbuf_printf(
+                out, "verify: they part at %s (%s): '%s', error %.3g of %.3g, cosine %.6f\n",
+                n->name, n->origin, n->out[k]->name, d.error, d.largest, cosine_of(&d));
+            return;
         }
-        wait w = {.status = KAENA_UNAVAILABLE};
-        dev_request request = {.in = in_data, .out = out_data, .done = on_done, .user = &w};
-        (void)dev_run(model, &request);
-        status = w.status;
-        if (status != KAENA_OK && err)
-            *err = w.err;
-    }
-    dev_model_unload(model);
-    if (sys)
-        dev_system_destroy(sys);
-    neff_unref(file);
-    return status;
 }
 
-/* The model as imported, evaluated; |names| [n] are the values wanted, made outputs of the graph.
- */
-static kaena_status run_reference(const kcc_compilation *c, kaena_arena *arena,
-                                  const char *const *names, uint32_t n, kop_tensor *in,
-                                  kop_tensor *out, kaena_err *err)
+static kaena_status run_both(kcc_compilation *whole, kaena_strbuf *out, kaena_err *err)
 {
-    kcc_compilation source = {.framework = c->framework,
-                              .model = c->model,
-                              .params = c->params,
-                              .choice = c->choice,
-                              .io_config = c->io_config,
-                              .io = c->io,
-                              .arena = arena};
-    KAENA_TRY(c->framework->import(&source, err));
-    kgr_graph *g = source.graph;
-    KAENA_TRY(kcc_pass_infer(g, &c->opt, err));
-    uint32_t *at = KAENA_NEW_N(arena, uint32_t, n);
-    for (uint32_t i = 0; i < n; i++) {
-        kgr_value *v = kgr_value_find(g, names[i]);
-        at[i] = UINT32_MAX;
-        if (!v)
-            continue;
-        for (uint32_t k = 0; k < g->n_outputs && at[i] == UINT32_MAX; k++)
-            if (g->outputs[k] == v)
-                at[i] = k;
-        if (at[i] == UINT32_MAX) {
-            at[i] = g->n_outputs;
-            kgr_output_add(g, v);
-        }
-    }
-    for (uint32_t i = 0; i < g->n_inputs; i++) {
-        in[i] = g->inputs[i]->t;
-        in[i].data = kaena_arena_array(arena, kop_elements(&in[i]), kaena_dtype_size(in[i].dtype));
-        fill_input(&in[i], i + 1);
-    }
-    kop_tensor *all = KAENA_NEW_N(arena, kop_tensor, g->n_outputs);
-    kop_env env = {.arena = arena};
-    KAENA_TRY(kgr_eval(g, in, all, &env, err));
+    kcc_values in, want, got;
+    KAENA_TRY(kcc_compile(whole, "write", err));
+    uint32_t n = whole->graph->n_outputs;
+    const char **names = KAENA_NEW_N(whole->arena, const char *, n);
     for (uint32_t i = 0; i < n; i++)
-        if (at[i] != UINT32_MAX)
-            out[i] = all[at[i]];
+        names[i] = whole->graph->outputs[i]->name;
+    KAENA_TRY(kcc_run_reference(whole, 0, whole->arena, names, n, &in, &want, err));
+    KAENA_TRY(kcc_run_neff(whole->arena, whole->output, &in, &got, err));
+    name_layer(whole, &want, &got, out);
     return KAENA_OK;
 }
 
 /* Compiles again with every value an output and names the first layer whose result is out of
  * bounds. */
-static kaena_status find_layer(const kcc_compilation *c, kaena_strbuf *out, kaena_err *err)
+static kaena_status find_layer(const kcc_compilation *c, uint32_t variant, kaena_strbuf *out,
+                               kaena_err *err)
 {
-    kaena_arena arena;
-    kaena_arena_init(&arena, 0);
     char path[] = "/tmp/kcc-verify-XXXXXX";
     int fd = mkstemp(path);
-    if (fd < 0) {
-        kaena_arena_fini(&arena);
+    if (fd < 0)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "verify: no temporary file in /tmp");
-    }
     (void)close(fd);
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
     kcc_compilation whole = {.framework = c->framework,
                              .model = c->model,
                              .params = c->params,
                              .choice = c->choice,
-                             .io_config = c->io_config,
+                             .io_config = c->n_io_configs ? c->io_configs[variant] : c->io_config,
                              .output = path,
                              .opt = c->opt,
                              .keep_all = true,
                              .arena = &arena};
-    kaena_status status = kcc_compile(&whole, "write", err);
-    if (status == KAENA_OK) {
-        uint32_t n = whole.graph->n_outputs;
-        const char **names = KAENA_NEW_N(&arena, const char *, n);
-        for (uint32_t i = 0; i < n; i++)
-            names[i] = whole.graph->outputs[i]->name;
-        kop_tensor *in = KAENA_NEW_N(&arena, kop_tensor, whole.graph->n_inputs + 1),
-                   *want = KAENA_NEW_N(&arena, kop_tensor, n),
-                   *got = KAENA_NEW_N(&arena, kop_tensor, n);
-        status = run_reference(&whole, &arena, names, n, in, want, err);
-        if (status == KAENA_OK)
-            status = run_neff(&arena, path, in, got, err);
-        for (const kgr_node *node = whole.graph->first; node && status == KAENA_OK;
-             node = node->next)
-            for (uint32_t i = 0; i < n; i++) {
-                if (whole.graph->outputs[i]->producer != node || !want[i].data)
-                    continue;
-                difference d = compare(&want[i], &got[i], &bounds[c->opt.cast]);
-                if (d.agrees)
-                    continue;
-                kaena_strbuf_printf(
-                    out, "verify: they part at %s (%s): '%s', error %.3g of %.3g, cosine %.6f\n",
-                    node->name, node->origin, names[i], d.error, d.largest, d.cosine);
-                goto done;
-            }
-    }
-done:
+    kaena_status status = run_both(&whole, out, err);
     (void)unlink(path);
     kaena_arena_fini(&arena);
     return status;
 }
 
-kaena_status kcc_verify(const kcc_compilation *c, kaena_strbuf *out, bool *agrees, kaena_err *err)
+/* --- The whole ------------------------------------------------------------------------------- */
+
+static kaena_status verify_variant(const kcc_compilation *c, uint32_t variant, kaena_strbuf *out,
+                                   bool *agrees, kaena_err *err)
 {
-    kaena_arena *a = c->arena;
-    uint32_t n = (uint32_t)c->meta->n_outputs;
-    const char **names = KAENA_NEW_N(a, const char *, n);
-    for (uint32_t i = 0; i < n; i++)
-        names[i] = c->meta->values[c->meta->outputs[i]]->spec->name;
-    kop_tensor *in = KAENA_NEW_N(a, kop_tensor, c->meta->n_inputs + 1),
-               *want = KAENA_NEW_N(a, kop_tensor, n), *got = KAENA_NEW_N(a, kop_tensor, n);
-    KAENA_TRY_WRAP(err, run_reference(c, a, names, n, in, want, err), "verify: reference");
-    KAENA_TRY_WRAP(err, run_neff(a, c->output, in, got, err), "verify: compiled model");
+    kcc_values in, want, got;
+    KAENA_TRY_WRAP(err, kcc_run_reference(c, variant, c->arena, NULL, 0, &in, &want, err),
+                   "verify: reference");
+    KAENA_TRY_WRAP(err, kcc_run_neff(c->arena, c->output, &in, &got, err),
+                   "verify: compiled model");
     bool all = true;
-    for (uint32_t i = 0; i < n; i++) {
-        difference d = compare(&want[i], &got[i], &bounds[c->opt.cast]);
+    if (c->n_graphs > 1)
+        kaena_strbuf_printf(out, "verify: --io-config %s\n", c->io_configs[variant]);
+    for (uint32_t i = 0; i < got.n; i++) {
+        difference d = {0};
+        compare(&want.list[i], &got.list[i], &d);
+        bool same = agrees_within(&d, &bounds[c->opt.cast]);
         kaena_strbuf_printf(out, "verify: '%s': largest error %.3g of %.3g, cosine %.6f: %s\n",
-                            names[i], d.error, d.largest, d.cosine,
-                            d.agrees ? "agrees" : "DIFFERS");
-        all = all && d.agrees;
+                            c->meta->values[c->meta->outputs[i]]->spec->name, d.error, d.largest,
+                            cosine_of(&d), same ? "agrees" : "DIFFERS");
+        all = all && same;
     }
     if (!all)
-        KAENA_TRY(find_layer(c, out, err));
-    *agrees = all;
+        KAENA_TRY(find_layer(c, variant, out, err));
+    *agrees = *agrees && all;
+    return KAENA_OK;
+}
+
+kaena_status kcc_verify(const kcc_compilation *c, kaena_strbuf *out, bool *agrees, kaena_err *err)
+{
+    *agrees = true;
+    for (uint32_t i = 0; i < c->n_graphs; i++)
+        KAENA_TRY(verify_variant(c, i, out, agrees, err));
     return KAENA_OK;
 }
