@@ -76,6 +76,9 @@ void kaena_tensor_free(kaena_tensor *tensor)
 {
     if (!tensor)
         return;
+    kaena_tensor *items = tensor->kind == KAENA_TENSOR ? NULL : tensor->data;
+    for (size_t i = 0; items && i < tensor->bytes / sizeof *items; i++)
+        kaena_tensor_free(&items[i]);
     free(tensor->data);
     *tensor = (kaena_tensor){0};
 }

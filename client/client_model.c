@@ -56,12 +56,15 @@ static const kaena_tensor_info *copy_specs(kaena_arena *arena, size_t n,
         list[i] = (kaena_tensor_info){.name = kaena_arena_strdup(arena, specs[i]->name),
                                       .shape = shape,
                                       .rank = (int32_t)rank,
-                                      .dtype = (kaena_dtype)specs[i]->dtype};
+                                      .dtype = (kaena_dtype)specs[i]->dtype,
+                                      .kind = (kaena_kind)specs[i]->kind,
+                                      .any_rank = specs[i]->any_rank != 0};
         if (!list[i].name || !shape)
             return NULL;
         if (rank > 0)
             memcpy(shape, specs[i]->shape, rank * sizeof *shape);
-        list[i].bytes = tensor_bytes(&list[i]);
+        if (list[i].kind == KAENA_TENSOR && !list[i].any_rank)
+            list[i].bytes = tensor_bytes(&list[i]);
     }
     return list;
 }

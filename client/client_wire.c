@@ -14,11 +14,21 @@
 /* Below this a copy costs less than a slice. */
 #define COPY_BYTES 4096
 #define MAX_MESSAGE ((uint64_t)INT_MAX)
+#define MAX_DEPTH 2 /* of tensors in a tensor */
 
 /* Field numbers of proto/kaena/v1/{runtime,tensor}.proto and protobuf's wire types. */
 enum { REQUEST_MODEL = 1, REQUEST_INPUTS = 2, REQUEST_OUTPUTS = 3 };
 enum { RESPONSE_OUTPUTS = 1, RESPONSE_QUEUE_NS = 2, RESPONSE_EXECUTE_NS = 3 };
-enum { TENSOR_NAME = 1, TENSOR_DTYPE = 2, TENSOR_SHAPE = 3, TENSOR_DATA = 4, TENSOR_STRINGS = 5 };
+enum {
+    TENSOR_NAME = 1,
+    TENSOR_DTYPE = 2,
+    TENSOR_SHAPE = 3,
+    TENSOR_DATA = 4,
+    TENSOR_STRINGS = 5,
+    TENSOR_SEQUENCE = 7,
+    TENSOR_OPTIONAL = 8,
+    INSIDE_TENSOR = 1, /* of Sequence and Optional */
+};
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
 /* ---- Encoding ---- */
@@ -36,53 +46,116 @@ static size_t bytes_field_size(uint64_t size)
     return 1 + varint_size(size) + size;
 }
 
-typedef struct tensor_sizes {
-    uint64_t shape;   /* content of the packed field */
-    uint64_t message; /* content of the Tensor */
-} tensor_sizes;
-
-static kaena_status check_input(const kaena_tensor *t, size_t index, kaena_err *err)
+static size_t item_count(const kaena_tensor *t)
 {
-    if (!t->name)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input %zu has no name", index);
-    size_t element = kaena_dtype_size(t->dtype);
-    if (element == 0)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %d is not an element type", t->name,
-                          (int)t->dtype);
+    return t->bytes / sizeof(kaena_tensor);
+}
+
+/* What stands inside a value of that kind. */
+static kaena_kind item_kind(kaena_kind kind)
+{
+    return kind == KAENA_OPTIONAL_SEQUENCE ? KAENA_SEQUENCE : KAENA_TENSOR;
+}
+
+static kaena_status check_tensor(const kaena_tensor *t, const char *name, kaena_err *err)
+{
     if (t->rank < 0 || t->rank > KAENA_MAX_RANK)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': rank %d is not in 0..%d", t->name,
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': rank %d is not in 0..%d", name,
                           (int)t->rank, KAENA_MAX_RANK);
     kaena_shape shape = {.rank = t->rank};
     memcpy(shape.dim, t->shape, sizeof shape.dim);
     int64_t elements;
     char text[KAENA_SHAPE_TEXT];
     if (!kaena_shape_elements(&shape, &elements))
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %s is not a shape", t->name,
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %s is not a shape", name,
                           kaena_shape_print(&shape, text, sizeof text));
     uint64_t need;
+    size_t element = kaena_dtype_size(t->dtype);
     if (!kaena_mul_u64((uint64_t)elements, element, &need) || need != t->bytes ||
         (need && !t->data))
         return KAENA_FAIL(
             err, INVALID_ARGUMENT, "input '%s': %zu bytes given, %s %s has %lld elements of %zu",
-            t->name, t->data ? t->bytes : 0, kaena_dtype_name(t->dtype),
+            name, t->data ? t->bytes : 0, kaena_dtype_name(t->dtype),
             kaena_shape_print(&shape, text, sizeof text), (long long)elements, element);
     return KAENA_OK;
 }
 
-static kaena_status measure(const kaena_tensor *t, tensor_sizes *out, kaena_err *err)
+/* Items nest twice at most: their kind follows from that of the whole. */
+static kaena_status check_value(const kaena_tensor *t, const char *name, kaena_err *err)
+{
+    if (kaena_dtype_size(t->dtype) == 0)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %d is not an element type", name,
+                          (int)t->dtype);
+    if (t->kind == KAENA_TENSOR)
+        return check_tensor(t, name, err);
+    if ((unsigned)t->kind > KAENA_OPTIONAL_SEQUENCE)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %d is not a kind of value", name,
+                          (int)t->kind);
+    if (t->bytes % sizeof(kaena_tensor) || (t->bytes && !t->data) ||
+        (t->kind != KAENA_SEQUENCE && item_count(t) > 1))
+        return KAENA_FAIL(err, INVALID_ARGUMENT,
+                          "input '%s': its data must be an array of kaena_tensor%s", name,
+                          t->kind == KAENA_SEQUENCE ? "" : ", one or none");
+    const kaena_tensor *items = t->data;
+    for (size_t i = 0; i < item_count(t); i++) {
+        if (items[i].kind != item_kind(t->kind) || items[i].dtype != t->dtype)
+            return KAENA_FAIL(err, INVALID_ARGUMENT,
+                              "input '%s': item %zu is of another kind or element type than the "
+                              "whole says",
+                              name, i);
+        KAENA_TRY(check_value(&items[i], name, err));
+    }
+    return KAENA_OK;
+}
+
+static kaena_status check_input(const kaena_tensor *t, size_t index, kaena_err *err)
+{
+    if (!t->name)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "input %zu has no name", index);
+    return check_value(t, t->name, err);
+}
+
+typedef struct tensor_sizes {
+    uint64_t shape;   /* content of the packed field */
+    uint64_t message; /* content of the Tensor */
+} tensor_sizes;
+
+static tensor_sizes sizes_of(const kaena_tensor *t, bool named);
+
+/* Content of the Sequence or Optional. */
+static uint64_t inside_size(const kaena_tensor *t)
+{
+    const kaena_tensor *items = t->data;
+    uint64_t size = 0;
+    for (size_t i = 0; i < item_count(t) && size <= MAX_MESSAGE; i++)
+        size += bytes_field_size(sizes_of(&items[i], false).message);
+    return size;
+}
+
+/* Past MAX_MESSAGE only that it is. */
+static tensor_sizes sizes_of(const kaena_tensor *t, bool named)
 {
     tensor_sizes s = {0};
-    for (int32_t i = 0; i < t->rank; i++)
+    for (int32_t i = 0; i < t->rank && t->kind == KAENA_TENSOR; i++)
         s.shape += varint_size((uint64_t)t->shape[i]);
-    s.message = bytes_field_size(strlen(t->name)) + 1 + varint_size((uint64_t)t->dtype) +
-                (s.shape ? bytes_field_size(s.shape) : 0);
-    if (t->dtype != KAENA_STRING) {
+    s.message = 1 + varint_size((uint64_t)t->dtype) + (s.shape ? bytes_field_size(s.shape) : 0);
+    if (named)
+        s.message += bytes_field_size(strlen(t->name));
+    if (t->kind != KAENA_TENSOR) {
+        s.message += bytes_field_size(inside_size(t));
+    } else if (t->dtype != KAENA_STRING) {
         s.message += bytes_field_size(t->bytes);
     } else {
         const kaena_string *strings = t->data;
         for (size_t i = 0; i < t->bytes / sizeof *strings && s.message <= MAX_MESSAGE; i++)
             s.message += bytes_field_size(strings[i].size);
     }
+    return s;
+}
+
+static kaena_status measure(const kaena_tensor *t, tensor_sizes *out, kaena_err *err)
+{
+    tensor_sizes s = sizes_of(t, true);
     if (s.message > MAX_MESSAGE)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED,
                           "input '%s' does not fit into a message of 2 GiB", t->name);
@@ -134,11 +207,10 @@ static void release_pin(void *data)
     atomic_fetch_sub(&((kaena_wire_pin *)data)->slices, 1);
 }
 
-static void put_tensor(writer *w, const kaena_tensor *t, const tensor_sizes *s, kaena_wire_pin *pin)
+/* Content of a Tensor. |pin| NULL: everything is copied. */
+static void put_content(writer *w, const kaena_tensor *t, const tensor_sizes *s,
+                        kaena_wire_pin *pin)
 {
-    put_key(w, REQUEST_INPUTS, WIRE_BYTES);
-    put_varint(w, s->message);
-    put_bytes(w, TENSOR_NAME, t->name, strlen(t->name));
     put_key(w, TENSOR_DTYPE, WIRE_VARINT);
     put_varint(w, (uint64_t)t->dtype);
     if (s->shape) {
@@ -147,11 +219,21 @@ static void put_tensor(writer *w, const kaena_tensor *t, const tensor_sizes *s, 
         for (int32_t i = 0; i < t->rank; i++)
             put_varint(w, (uint64_t)t->shape[i]);
     }
-    if (t->dtype == KAENA_STRING) {
+    if (t->kind != KAENA_TENSOR) {
+        const kaena_tensor *items = t->data;
+        put_key(w, t->kind == KAENA_SEQUENCE ? TENSOR_SEQUENCE : TENSOR_OPTIONAL, WIRE_BYTES);
+        put_varint(w, inside_size(t));
+        for (size_t i = 0; i < item_count(t); i++) {
+            tensor_sizes of_item = sizes_of(&items[i], false);
+            put_key(w, INSIDE_TENSOR, WIRE_BYTES);
+            put_varint(w, of_item.message);
+            put_content(w, &items[i], &of_item, NULL);
+        }
+    } else if (t->dtype == KAENA_STRING) {
         const kaena_string *strings = t->data;
         for (size_t i = 0; i < t->bytes / sizeof *strings; i++)
             put_bytes(w, TENSOR_STRINGS, strings[i].data, strings[i].size);
-    } else if (t->bytes <= COPY_BYTES) {
+    } else if (t->bytes <= COPY_BYTES || !pin) {
         put_bytes(w, TENSOR_DATA, t->data, t->bytes);
     } else {
         put_key(w, TENSOR_DATA, WIRE_BYTES);
@@ -160,6 +242,14 @@ static void put_tensor(writer *w, const kaena_tensor *t, const tensor_sizes *s, 
         atomic_fetch_add(&pin->slices, 1);
         w->slices[w->count++] = grpc_slice_new_with_user_data(t->data, t->bytes, release_pin, pin);
     }
+}
+
+static void put_tensor(writer *w, const kaena_tensor *t, const tensor_sizes *s, kaena_wire_pin *pin)
+{
+    put_key(w, REQUEST_INPUTS, WIRE_BYTES);
+    put_varint(w, s->message);
+    put_bytes(w, TENSOR_NAME, t->name, strlen(t->name));
+    put_content(w, t, s, pin);
 }
 
 kaena_status kaena_wire_encode_infer(const kaena_infer_call *call, kaena_wire_pin *pin,
@@ -180,7 +270,7 @@ kaena_status kaena_wire_encode_infer(const kaena_infer_call *call, kaena_wire_pi
         if (status == KAENA_OK)
             status = measure(t, &sizes[i], err);
         total += bytes_field_size(sizes[i].message);
-        if (t->dtype != KAENA_STRING && t->bytes > COPY_BYTES)
+        if (t->kind == KAENA_TENSOR && t->dtype != KAENA_STRING && t->bytes > COPY_BYTES)
             pinned += t->bytes;
     }
     for (size_t i = 0; i < call->output_count && status == KAENA_OK; i++) {
@@ -316,6 +406,9 @@ typedef struct received {
     cursor data;
     cursor message; /* for a second walk over the strings */
     uint64_t strings, string_bytes;
+    kaena_kind kind;
+    cursor inside; /* of sequences and optionals */
+    uint64_t items;
 } received;
 
 static bool add_dim(kaena_shape *s, uint64_t dim)
@@ -326,7 +419,36 @@ static bool add_dim(kaena_shape *s, uint64_t dim)
     return true;
 }
 
-static bool parse_tensor(cursor message, received *out)
+static bool parse_tensor(cursor message, int depth, received *out);
+
+/* The next Tensor of a Sequence or Optional; false at the end or where it is damaged. */
+static bool next_item(cursor *inside, int depth, received *out)
+{
+    field f = {0};
+    while (inside->left > 0 && !(f.number == INSIDE_TENSOR && f.is_bytes))
+        if (!take_field(inside, &f))
+            return false;
+    return f.is_bytes && f.number == INSIDE_TENSOR && parse_tensor(f.bytes, depth, out);
+}
+
+/* Values nest no deeper than a sequence in an optional; |depth| keeps this from going further. */
+static bool parse_inside(received *out, int depth)
+{
+    received item;
+    cursor inside = out->inside;
+    while (inside.left > 0) {
+        if (depth == MAX_DEPTH || !next_item(&inside, depth + 1, &item) ||
+            item.kind > KAENA_SEQUENCE ||
+            (item.kind == KAENA_SEQUENCE && out->kind == KAENA_SEQUENCE))
+            return false;
+        if (item.kind == KAENA_SEQUENCE)
+            out->kind = KAENA_OPTIONAL_SEQUENCE;
+        out->items++;
+    }
+    return out->kind == KAENA_SEQUENCE || out->items <= 1;
+}
+
+static bool parse_tensor(cursor message, int depth, received *out)
 {
     *out = (received){.message = message};
     field f;
@@ -349,10 +471,15 @@ static bool parse_tensor(cursor message, received *out)
         } else if (f.number == TENSOR_STRINGS && f.is_bytes) {
             out->strings++;
             out->string_bytes += f.value;
+        } else if ((f.number == TENSOR_SEQUENCE || f.number == TENSOR_OPTIONAL) && f.is_bytes) {
+            out->kind = f.number == TENSOR_SEQUENCE ? KAENA_SEQUENCE : KAENA_OPTIONAL;
+            out->inside = f.bytes;
         }
     }
     int64_t elements;
     uint64_t bytes;
+    if (out->kind != KAENA_TENSOR)
+        return parse_inside(out, depth);
     if (!kaena_shape_elements(&out->shape, &elements) || kaena_dtype_size(out->dtype) == 0)
         return false;
     if (out->dtype == KAENA_STRING)
@@ -402,36 +529,78 @@ static void *copy_strings(const received *r)
     return strings;
 }
 
+static kaena_status no_memory(const received *r, kaena_err *err)
+{
+    char name[128];
+    return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for output '%s'",
+                      name_text(r, name, sizeof name));
+}
+
+/* A copy in memory of its own. */
+static kaena_status copy_value(const received *r, kaena_tensor *out, kaena_err *err)
+{
+    kaena_tensor t = {.name = out->name, .dtype = r->dtype, .rank = r->shape.rank, .kind = r->kind};
+    memcpy(t.shape, r->shape.dim, sizeof t.shape);
+    if (r->kind == KAENA_TENSOR) {
+        cursor data = r->data;
+        bool strings = r->dtype == KAENA_STRING;
+        t.bytes = strings ? (size_t)r->strings * sizeof(kaena_string) : (size_t)r->data.left;
+        t.data = strings ? copy_strings(r) : malloc(t.bytes ? t.bytes : 1);
+        if (!t.data)
+            return no_memory(r, err);
+        if (!strings)
+            (void)take(&data, t.data, t.bytes);
+        *out = t;
+        return KAENA_OK;
+    }
+    cursor inside = r->inside;
+    received item;
+    kaena_tensor *items = calloc((size_t)r->items + 1, sizeof *items);
+    if (!items)
+        return no_memory(r, err);
+    t.data = items;
+    for (size_t i = 0; i < r->items && next_item(&inside, 0, &item); i++) {
+        kaena_status status = copy_value(&item, &items[i], err);
+        if (status != KAENA_OK) {
+            kaena_tensor_free(&t);
+            return status;
+        }
+        t.bytes += sizeof *items;
+    }
+    *out = t;
+    return KAENA_OK;
+}
+
 /* Copies one output to its place; allocates where the caller gave none. */
-static kaena_status place(const received *r, const kaena_tensor *wanted, void **out_data,
+static kaena_status place(const received *r, const kaena_tensor *wanted, kaena_tensor *out,
                           kaena_err *err)
 {
     size_t bytes = (size_t)r->data.left;
     cursor data = r->data;
     char name[128];
-    if (wanted->data) {
-        if (r->dtype == KAENA_STRING)
-            return KAENA_FAIL(err, INVALID_ARGUMENT,
-                              "output '%s' holds strings: leave its data NULL",
-                              name_text(r, name, sizeof name));
-        if (wanted->bytes < bytes) {
-            (void)KAENA_FAIL(err, INVALID_ARGUMENT, "output '%s' has %zu bytes, the buffer %zu",
-                             name_text(r, name, sizeof name), bytes, wanted->bytes);
-            if (err) {
-                err->needed = bytes;
-                err->available = wanted->bytes;
-            }
-            return KAENA_INVALID_ARGUMENT;
+    *out = (kaena_tensor){.name = wanted->name};
+    if (!wanted->data)
+        return copy_value(r, out, err);
+    if (r->kind != KAENA_TENSOR || r->dtype == KAENA_STRING)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "output '%s' holds %s: leave its data NULL",
+                          name_text(r, name, sizeof name),
+                          r->kind != KAENA_TENSOR ? "other tensors" : "strings");
+    if (wanted->bytes < bytes) {
+        (void)KAENA_FAIL(err, INVALID_ARGUMENT, "output '%s' has %zu bytes, the buffer %zu",
+                         name_text(r, name, sizeof name), bytes, wanted->bytes);
+        if (err) {
+            err->needed = bytes;
+            err->available = wanted->bytes;
         }
-        *out_data = wanted->data;
-    } else {
-        *out_data = r->dtype == KAENA_STRING ? copy_strings(r) : malloc(bytes ? bytes : 1);
-        if (!*out_data)
-            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for output '%s' of %zu bytes",
-                              name_text(r, name, sizeof name), bytes);
+        return KAENA_INVALID_ARGUMENT;
     }
-    if (r->dtype != KAENA_STRING)
-        (void)take(&data, *out_data, bytes);
+    *out = (kaena_tensor){.name = wanted->name,
+                          .data = wanted->data,
+                          .bytes = bytes,
+                          .dtype = r->dtype,
+                          .rank = r->shape.rank};
+    memcpy(out->shape, r->shape.dim, sizeof out->shape);
+    (void)take(&data, wanted->data, bytes);
     return KAENA_OK;
 }
 
@@ -446,26 +615,17 @@ static const received *find_output(const received *list, size_t count, const kae
     return NULL;
 }
 
-static kaena_status deliver(const received *list, size_t count, kaena_infer_call *call, void **data,
-                            kaena_err *err)
+static kaena_status deliver(const received *list, size_t count, kaena_infer_call *call,
+                            kaena_tensor *made, kaena_err *err)
 {
     for (size_t i = 0; i < call->output_count; i++) {
         const received *r = find_output(list, count, &call->outputs[i], i);
         if (!r)
             return KAENA_FAIL(err, INTERNAL, "the daemon's answer lacks output '%s'",
                               call->outputs[i].name);
-        KAENA_TRY(place(r, &call->outputs[i], &data[i], err));
+        KAENA_TRY(place(r, &call->outputs[i], &made[i], err));
     }
-    for (size_t i = 0; i < call->output_count; i++) {
-        const received *r = find_output(list, count, &call->outputs[i], i);
-        kaena_tensor *t = &call->outputs[i];
-        t->data = data[i];
-        t->dtype = r->dtype;
-        t->rank = r->shape.rank;
-        t->bytes = r->dtype == KAENA_STRING ? (size_t)r->strings * sizeof(kaena_string)
-                                            : (size_t)r->data.left;
-        memcpy(t->shape, r->shape.dim, sizeof t->shape);
-    }
+    memcpy(call->outputs, made, call->output_count * sizeof *made);
     return KAENA_OK;
 }
 
@@ -473,10 +633,10 @@ static kaena_status decode(cursor message, kaena_infer_call *call, kaena_err *er
 {
     size_t wanted = call->output_count, count = 0;
     received *list = calloc(wanted + 1, sizeof *list);
-    void **data = calloc(wanted + 1, sizeof *data);
+    kaena_tensor *made = calloc(wanted + 1, sizeof *made);
     uint64_t queue_ns = 0, execute_ns = 0;
     kaena_status status = KAENA_OK;
-    if (!list || !data)
+    if (!list || !made)
         status = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     while (message.left > 0 && status == KAENA_OK) {
         field f;
@@ -487,7 +647,7 @@ static kaena_status decode(cursor message, kaena_infer_call *call, kaena_err *er
         else if (f.number == RESPONSE_EXECUTE_NS)
             execute_ns = f.value;
         else if (f.number == RESPONSE_OUTPUTS && f.is_bytes && count++ < wanted &&
-                 !parse_tensor(f.bytes, &list[count - 1]))
+                 !parse_tensor(f.bytes, 0, &list[count - 1]))
             status = KAENA_FAIL(err, INTERNAL, "output %zu of the daemon's answer is malformed",
                                 count - 1);
     }
@@ -497,17 +657,17 @@ static kaena_status decode(cursor message, kaena_infer_call *call, kaena_err *er
         kaena_err_hint(err, "name the outputs you want, or give a tensor for each");
     }
     if (status == KAENA_OK)
-        status = deliver(list, count, call, data, err);
+        status = deliver(list, count, call, made, err);
     if (status == KAENA_OK) {
         call->queue_ns = queue_ns;
         call->execute_ns = execute_ns;
-    } else if (data) {
+    } else if (made) {
         for (size_t i = 0; i < wanted; i++)
-            if (data[i] != call->outputs[i].data)
-                free(data[i]);
+            if (made[i].data != call->outputs[i].data)
+                kaena_tensor_free(&made[i]);
     }
     free(list);
-    free(data);
+    free(made);
     return status;
 }
 

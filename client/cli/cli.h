@@ -49,6 +49,9 @@ const char *cli_tensor_text(const kaena_tensor_info *t, char *buf, size_t size);
 const char *cli_bytes_text(unsigned long long bytes, char *buf, size_t size);
 const char *cli_state_text(kaena_model_state state);
 
+/* "DIR/NAME.3.npy", item 3 of the sequence DIR/NAME.npy; false: too long. */
+bool cli_item_path(const char *path, size_t item, char *buf, size_t size);
+
 /* The inputs of a model, each with a buffer of the CLI's. */
 typedef struct cli_inputs {
     kaena_tensor *tensors; /* names belong to the model */
@@ -56,7 +59,8 @@ typedef struct cli_inputs {
 } cli_inputs;
 
 /* Reads the inputs of |model| from arguments "name=file.npy", the name optional where there is one
- * input. float32 files serve bfloat16 inputs, for which .npy has no type. */
+ * input. float32 files serve bfloat16 inputs, for which .npy has no type. A sequence x=s.npy is in
+ * s.0.npy, s.1.npy and so on; "x=" is an empty sequence or optional. */
 kaena_status cli_inputs_read(const kaena_model *model, char *const *arguments, size_t count,
                              cli_inputs *out, kaena_err *err) KAENA_CHECKED;
 /* Makes them up: floats in [0,1), small integers, no strings. */

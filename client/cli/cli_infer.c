@@ -44,6 +44,24 @@ static void file_names(const kaena_model *model, char (*out)[FILE_NAME_BYTES + 1
     }
 }
 
+/* A tensor, or the one in an optional, is a file; a sequence is as many numbered files. */
+static kaena_status write_value(const char *path, const kaena_tensor *t, kaena_err *err)
+{
+    const kaena_tensor *items = t->data;
+    kaena_shape shape = {.rank = t->rank};
+    if (t->kind == KAENA_TENSOR) {
+        memcpy(shape.dim, t->shape, sizeof shape.dim);
+        return kaena_npy_write(path, t->dtype, &shape, t->data, err);
+    }
+    for (size_t i = 0; i < t->bytes / sizeof *items; i++) {
+        char item[4096];
+        if (!cli_item_path(path, i, item, sizeof item))
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "the path '%.200s' is too long", path);
+        KAENA_TRY(write_value(t->kind == KAENA_SEQUENCE ? item : path, &items[i], err));
+    }
+    return KAENA_OK;
+}
+
 static kaena_status write_outputs(const kaena_model *model, const kaena_tensor *outputs,
                                   const char *dir, kaena_err *err)
 {
@@ -62,11 +80,11 @@ static kaena_status write_outputs(const kaena_model *model, const kaena_tensor *
             status = KAENA_FAIL(err, INVALID_ARGUMENT, "the path of '%s' is too long", names[i]);
             break;
         }
-        kaena_shape shape = {.rank = outputs[i].rank};
-        memcpy(shape.dim, outputs[i].shape, sizeof shape.dim);
-        status = kaena_npy_write(path, outputs[i].dtype, &shape, outputs[i].data, err);
-        const kaena_tensor_info info = {
-            .shape = outputs[i].shape, .rank = outputs[i].rank, .dtype = outputs[i].dtype};
+        status = write_value(path, &outputs[i], err);
+        const kaena_tensor_info info = {.shape = outputs[i].shape,
+                                        .rank = outputs[i].rank,
+                                        .dtype = outputs[i].dtype,
+                                        .kind = outputs[i].kind};
         if (status == KAENA_OK)
             printf("%s %s -> %s\n", model->outputs[i].name,
                    cli_tensor_text(&info, text, sizeof text), path);
@@ -79,8 +97,21 @@ static kaena_status write_outputs(const kaena_model *model, const kaena_tensor *
 static void print_output(const char *name, const kaena_tensor *t)
 {
     char text[CLI_TENSOR_TEXT];
-    const kaena_tensor_info info = {.shape = t->shape, .rank = t->rank, .dtype = t->dtype};
+    const kaena_tensor_info info = {
+        .shape = t->shape, .rank = t->rank, .dtype = t->dtype, .kind = t->kind};
     printf("%s %s\n", name, cli_tensor_text(&info, text, sizeof text));
+    if (t->kind != KAENA_TENSOR) {
+        const kaena_tensor *items = t->data;
+        size_t n = t->bytes / sizeof *items;
+        if (n == 0)
+            printf("  empty\n");
+        for (size_t i = 0; i < n; i++) {
+            char item[64];
+            (void)snprintf(item, sizeof item, " item %zu:", i);
+            print_output(item, &items[i]);
+        }
+        return;
+    }
     if (t->dtype == KAENA_STRING) {
         const kaena_string *strings = t->data;
         for (size_t i = 0; i < t->bytes / sizeof *strings && i < PRINTED; i++)

@@ -1,6 +1,8 @@
 /* Inputs of a model, from files or made up. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "npy.h"
@@ -8,7 +10,7 @@
 void cli_inputs_fini(cli_inputs *inputs)
 {
     for (size_t i = 0; i < inputs->count; i++)
-        free(inputs->tensors[i].data);
+        kaena_tensor_free(&inputs->tensors[i]);
     free(inputs->tensors);
     *inputs = (cli_inputs){0};
 }
@@ -40,8 +42,17 @@ static int input_of(const kaena_model *model, const char *argument, const char *
     return -1;
 }
 
-static kaena_status read_one(const kaena_tensor_info *info, const char *file, kaena_tensor *out,
-                             kaena_err *err)
+bool cli_item_path(const char *path, size_t item, char *buf, size_t size)
+{
+    size_t stem = strlen(path);
+    if (stem > 4 && strcmp(path + stem - 4, ".npy") == 0)
+        stem -= 4;
+    int n = snprintf(buf, size, "%.*s.%zu.npy", (int)stem, path, item);
+    return n > 0 && (size_t)n < size;
+}
+
+static kaena_status read_tensor(const kaena_tensor_info *info, const char *file, kaena_tensor *out,
+                                kaena_err *err)
 {
     kaena_npy npy;
     KAENA_TRY(kaena_npy_read(file, &npy, err));
@@ -64,6 +75,55 @@ static kaena_status read_one(const kaena_tensor_info *info, const char *file, ka
                           .data = npy.data,
                           .bytes = npy.bytes};
     memcpy(out->shape, npy.shape.dim, sizeof out->shape);
+    return KAENA_OK;
+}
+
+/* The numbered files of a sequence, as many as there are. */
+static kaena_status read_items(const kaena_tensor_info *info, const char *file, kaena_tensor *out,
+                               kaena_err *err)
+{
+    char path[4096];
+    kaena_status status = KAENA_OK;
+    for (size_t n = 0;; n++) {
+        if (!cli_item_path(file, n, path, sizeof path))
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "the path '%.200s' is too long", file);
+        if (access(path, F_OK) != 0 && n > 0)
+            return KAENA_OK;
+        kaena_tensor *items = realloc(out->data, (n + 1) * sizeof *items);
+        if (!items)
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+        out->data = items;
+        items[n] = (kaena_tensor){0};
+        status = read_tensor(info, path, &items[n], err);
+        if (status != KAENA_OK)
+            return status;
+        out->bytes += sizeof *items;
+    }
+}
+
+static kaena_status read_one(const kaena_tensor_info *info, const char *file, kaena_tensor *out,
+                             kaena_err *err)
+{
+    if (info->kind == KAENA_TENSOR)
+        return read_tensor(info, file, out, err);
+    *out = (kaena_tensor){.name = info->name, .dtype = info->dtype, .kind = info->kind};
+    if (info->kind == KAENA_SEQUENCE && *file)
+        return read_items(info, file, out, err);
+    /* Room for one, so that an empty value is seen to be given. */
+    kaena_tensor *items = calloc(1, sizeof *items);
+    if (!items)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    out->data = items;
+    if (!*file)
+        return KAENA_OK;
+    if (info->kind == KAENA_OPTIONAL) {
+        KAENA_TRY(read_tensor(info, file, items, err));
+    } else {
+        *items = (kaena_tensor){.dtype = info->dtype, .kind = KAENA_SEQUENCE};
+        out->bytes = sizeof *items;
+        return read_items(info, file, items, err);
+    }
+    out->bytes = sizeof *items;
     return KAENA_OK;
 }
 

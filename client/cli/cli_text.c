@@ -19,13 +19,16 @@ bool cli_number(const char *text, long least, long *out)
 
 const char *cli_tensor_text(const kaena_tensor_info *t, char *buf, size_t size)
 {
+    static const char *const kinds[] = {"", "sequence of ", "optional ", "optional sequence of "};
+    const char *kind = (unsigned)t->kind < sizeof kinds / sizeof *kinds ? kinds[t->kind] : "";
     char shape_text[KAENA_SHAPE_TEXT] = "[...]";
-    if (t->rank <= KAENA_MAX_RANK) {
+    if (!t->any_rank && t->rank <= KAENA_MAX_RANK) {
         kaena_shape shape = {.rank = t->rank};
         memcpy(shape.dim, t->shape, (size_t)t->rank * sizeof *t->shape);
         (void)kaena_shape_print(&shape, shape_text, sizeof shape_text);
     }
-    (void)snprintf(buf, size, "%s%s", kaena_dtype_name(t->dtype), shape_text);
+    (void)snprintf(buf, size, "%s%s%s", kind, kaena_dtype_name(t->dtype),
+                   t->kind ? "" : shape_text);
     return buf;
 }
 

@@ -23,8 +23,11 @@ static const struct {
 typedef struct header {
     kaena_dtype dtype;
     kaena_shape shape;
-    bool big_endian, fortran;
+    size_t width; /* bytes of an element in the file */
+    bool big_endian, fortran, utf32;
 } header;
+
+#define MAX_STRING_WIDTH (1ul << 28)
 
 /* The value after 'key': in the header's Python dictionary, or NULL. */
 static const char *value_of(const char *text, const char *key)
@@ -56,6 +59,13 @@ static kaena_status parse_header(const char *text, header *out, kaena_err *err)
         if (npy_types[i].kind == descr[2] && npy_types[i].bytes == bytes &&
             strchr("<>|=", descr[1]))
             h.dtype = npy_types[i].type;
+    h.width = bytes;
+    if ((descr[2] == 'S' || descr[2] == 'U') && strchr("<>|=", descr[1]) &&
+        bytes <= MAX_STRING_WIDTH) {
+        h.dtype = KAENA_STRING;
+        h.utf32 = descr[2] == 'U';
+        h.width = h.utf32 ? 4 * bytes : bytes;
+    }
     if (h.dtype == KAENA_DTYPE_NONE)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "npy type '%.8s' is not supported", descr + 1);
     h.fortran = strncmp(order, "True", 4) == 0;
@@ -100,6 +110,48 @@ static void from_fortran(uint8_t *dst, const uint8_t *src, const kaena_shape *s,
     }
 }
 
+/* UTF-8 of a code point; what is none becomes the replacement character. At most four bytes. */
+static size_t put_utf8(char *to, uint32_t c)
+{
+    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        c = 0xfffd;
+    if (c < 0x80) {
+        to[0] = (char)c;
+        return 1;
+    }
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 1; c >>= 6)
+        to[i] = (char)(0x80 | (c & 0x3f));
+    to[0] = (char)((n == 2 ? 0xc0 : n == 3 ? 0xe0 : 0xf0) | c);
+    return n;
+}
+
+/* |raw| is |n| elements of h->width bytes, padded with NUL; NULL: no memory. */
+static void *make_strings(const header *h, const uint8_t *raw, size_t n)
+{
+    size_t head = n * sizeof(kaena_string);
+    kaena_string *strings = malloc(head + n * h->width + 1);
+    char *text = (char *)strings + head;
+    for (size_t i = 0; strings && i < n; i++) {
+        const uint8_t *from = raw + i * h->width;
+        char *start = text;
+        size_t used = h->width;
+        while (used && !from[used - 1])
+            used--;
+        if (!h->utf32) {
+            memcpy(text, from, used);
+            text += used;
+        }
+        for (size_t k = 0; h->utf32 && k < used; k += 4) {
+            uint32_t c = (uint32_t)from[k] | (uint32_t)from[k + 1] << 8 |
+                         (uint32_t)from[k + 2] << 16 | (uint32_t)from[k + 3] << 24;
+            text += put_utf8(text, c);
+        }
+        strings[i] = (kaena_string){.data = start, .size = (size_t)(text - start)};
+    }
+    return strings;
+}
+
 kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out, kaena_err *err)
 {
     const uint8_t *p = file;
@@ -121,7 +173,7 @@ kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out, kaen
     KAENA_TRY(parse_header(text, &h, err));
     int64_t n;
     uint64_t bytes;
-    size_t width = kaena_dtype_size(h.dtype), data = start + length;
+    size_t width = h.width, data = start + length;
     if (!kaena_shape_elements(&h.shape, &n) || !kaena_mul_u64((uint64_t)n, width, &bytes) ||
         bytes != size - data)
         return KAENA_FAIL(err, INVALID_ARGUMENT,
@@ -133,8 +185,18 @@ kaena_status kaena_npy_parse(const void *file, size_t size, kaena_npy *out, kaen
         from_fortran(copy, p + data, &h.shape, (size_t)n, width);
     else
         memcpy(copy, p + data, (size_t)bytes);
-    if (h.big_endian)
+    if (h.big_endian && h.utf32)
+        swap_bytes(copy, (size_t)bytes / 4, 4);
+    else if (h.big_endian && h.dtype != KAENA_STRING)
         swap_bytes(copy, (size_t)n, width);
+    if (h.dtype == KAENA_STRING) {
+        void *strings = make_strings(&h, copy, (size_t)n);
+        free(copy);
+        if (!strings)
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for %" PRId64 " strings", n);
+        *out = (kaena_npy){h.dtype, h.shape, strings, (size_t)n * sizeof(kaena_string)};
+        return KAENA_OK;
+    }
     *out = (kaena_npy){h.dtype, h.shape, copy, (size_t)bytes};
     return KAENA_OK;
 }

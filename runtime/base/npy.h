@@ -6,11 +6,12 @@
 #include "err.h"
 #include "shape.h"
 
-/* A tensor with its own storage: free with kaena_npy_free. Strings are not read in this form. */
+/* A tensor with its own storage: free with kaena_npy_free. Strings (S and U; U becomes UTF-8) are
+ * kaena_string, their bytes behind them in the same storage. */
 typedef struct kaena_npy {
     kaena_dtype dtype;
     kaena_shape shape;
-    void *data; /* row-major, kaena_dtype_size(dtype) * elements bytes */
+    void *data; /* row-major, kaena_dtype_size(dtype) * elements bytes; free() gives it back */
     size_t bytes;
 } kaena_npy;
 

@@ -54,30 +54,38 @@ static krt_tensor *describe(const neff_file *f, uint32_t n,
     krt_tensor *list = calloc((size_t)n + 1, sizeof *list);
     for (uint32_t i = 0; i < n && list; i++) {
         neff_tensor t = get(f, i);
-        list[i] = (krt_tensor){
-            .name = t.name, .dtype = t.dtype, .shape = t.shape, .bytes = (size_t)t.bytes};
+        list[i] = (krt_tensor){.name = t.name,
+                               .dtype = t.dtype,
+                               .shape = t.shape,
+                               .bytes = (size_t)t.bytes,
+                               .form = t.form,
+                               .any_rank = t.any_rank};
     }
     return list;
 }
 
-/* Buffers are made once per model, so what a model takes and gives must have a size. */
-static kaena_status check_sizes(const krt_image *image, const char *label, kaena_err *err)
+/* Without fixed sizes there can be no buffers that are made once per model. */
+static bool takes_values(const neff_file *f)
 {
-    for (int side = 0; side < 2; side++) {
-        uint32_t n = side ? neff_n_outputs(image->neff) : neff_n_inputs(image->neff);
-        for (uint32_t i = 0; i < n; i++) {
-            neff_tensor t = side ? neff_output(image->neff, i) : neff_input(image->neff, i);
-            if (!t.dynamic && t.dtype != KAENA_STRING)
-                continue;
-            kaena_status st =
-                KAENA_FAIL(err, UNIMPLEMENTED, "'%s': %s '%s' is %s, which krtd does not serve",
-                           label, side ? "output" : "input", t.name,
-                           t.dynamic ? "of a shape that only a run can tell" : "a string tensor");
-            kaena_err_hint(err, "compile the model with other outputs, or fix its shapes");
-            return st;
-        }
+    bool values = neff_meta(f)->dynamic_batch != NULL;
+    for (uint32_t i = 0; i < neff_n_inputs(f); i++) {
+        neff_tensor t = neff_input(f, i);
+        values = values || !neff_has_buffer(&t);
     }
-    return KAENA_OK;
+    for (uint32_t i = 0; i < neff_n_outputs(f); i++) {
+        neff_tensor t = neff_output(f, i);
+        values = values || !neff_has_buffer(&t);
+    }
+    return values;
+}
+
+/* Clients see that they may bring as many items as they like. */
+static void free_batches(krt_tensor *list, const uint32_t *at, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        list[at[i]].shape.dim[0] = KAENA_DIM_UNKNOWN;
+        list[at[i]].bytes = 0;
+    }
 }
 
 static kaena_status open_image(void *self, int fd, const char *label, krt_image **out,
@@ -94,11 +102,14 @@ static kaena_status open_image(void *self, int fd, const char *label, krt_image 
     }
     image->in = describe(image->neff, neff_n_inputs(image->neff), neff_input);
     image->out = describe(image->neff, neff_n_outputs(image->neff), neff_output);
-    st = image->in && image->out ? check_sizes(image, label, err)
-                                 : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
-    if (st != KAENA_OK) {
+    if (!image->in || !image->out) {
         close_image(image);
-        return st;
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    }
+    const Kaena__V1__NeffDynamicBatch *batch = neff_meta(image->neff)->dynamic_batch;
+    if (batch) {
+        free_batches(image->in, batch->inputs, batch->n_inputs);
+        free_batches(image->out, batch->outputs, batch->n_outputs);
     }
     *out = image;
     return KAENA_OK;
@@ -129,6 +140,7 @@ static krt_image_info info(const krt_image *image)
         .out = image->out,
         .n_in = neff_n_inputs(image->neff),
         .n_out = neff_n_outputs(image->neff),
+        .values = takes_values(image->neff),
         .estimated_latency_us = meta->n_estimates ? meta->estimates[0]->latency_us : 0,
     };
     if (image->model) {
@@ -160,8 +172,20 @@ static void done(dev_request *request, kaena_status status, const kaena_err *err
 static dev_request *request_of(krt_exec *exec)
 {
     dev_request *request = (dev_request *)(void *)exec->of_backend;
-    *request = (dev_request){.in = exec->in, .out = exec->out, .done = done, .user = exec};
+    *request = (dev_request){.in = exec->in,
+                             .out = exec->out,
+                             .in_tensor = exec->in_tensor,
+                             .out_tensor = exec->out_tensor,
+                             .stop = exec->stop,
+                             .done = done,
+                             .user = exec};
     return request;
+}
+
+static kaena_status check(const krt_image *image, const kop_tensor *in, kaena_err *err)
+{
+    uint64_t items;
+    return dev_model_check(image->model, in, &items, err);
 }
 
 static bool submit(krt_image *image, krt_exec *exec)
@@ -191,6 +215,7 @@ const krt_backend krt_device_backend = {
     .load = load,
     .info = info,
     .verify = verify,
+    .check = check,
     .submit = submit,
     .run = run,
     .idle = idle,

@@ -16,9 +16,11 @@ static void list_tensors(const krt_tensor *t, size_t n, char *buf, size_t size)
     buf[0] = 0;
     for (size_t i = 0; i < n; i++) {
         char shape[KAENA_SHAPE_TEXT];
-        int w = snprintf(buf + at, size - at, "%s%s %s %s", i ? ", " : "", t[i].name,
+        int w = snprintf(buf + at, size - at, "%s%s %s%s%s %s", i ? ", " : "", t[i].name,
+                         t[i].form ? kop_form_name(t[i].form) : "", t[i].form ? " of " : "",
                          kaena_dtype_name(t[i].dtype),
-                         kaena_shape_print(&t[i].shape, shape, sizeof shape));
+                         t[i].any_rank ? "of any shape"
+                                       : kaena_shape_print(&t[i].shape, shape, sizeof shape));
         if (w < 0 || (size_t)w >= size - at) {
             (void)snprintf(buf + (at > 5 ? at : 0), at > 5 ? size - at : size, ", ...");
             return;
@@ -104,6 +106,27 @@ static kaena_status check_input(const char *model, const krt_image_info *info,
     return KAENA_OK;
 }
 
+/* What small parts of a request may take in memory: a string is an entry of 16 bytes, an item of a
+ * sequence a whole tensor. */
+#define VALUES_FACTOR 64
+#define VALUES_FLOOR ((size_t)1 << 20)
+
+static kaena_status read_value(const char *model, const krt_image_info *info,
+                               const krpc_message *message, const krpc_wire_tensor *w, size_t i,
+                               krt_selection *s, kaena_err *err)
+{
+    const krt_tensor *t = &info->in[i];
+    char list[200];
+    kaena_status st =
+        krt_value_read(message, w, t->form, &s->arena, &s->values[i], &s->inputs[i], err);
+    if (st == KAENA_OK)
+        return KAENA_OK;
+    list_tensors(info->in, info->n_in, list, sizeof list);
+    kaena_err_hint(err, "the model's inputs: %s", list);
+    err->reason = KAENA__V1__ERROR_DETAIL__REASON__BAD_TENSOR;
+    return kaena_err_wrap(err, st, "model '%s': input '%s'", model, t->name);
+}
+
 static kaena_status select_inputs(const char *model, const krt_image_info *info,
                                   const krpc_message *message, const krpc_infer_request *wire,
                                   krt_selection *s, kaena_err *err)
@@ -119,8 +142,12 @@ static kaena_status select_inputs(const char *model, const krt_image_info *info,
         if (seen[i])
             return BAD_INPUT("model '%s': input '%s' is given twice", model, info->in[i].name);
         seen[i] = true;
-        KAENA_TRY(check_input(model, info, w, &info->in[i], err));
-        s->inputs[i] = w->data;
+        if (info->values) {
+            KAENA_TRY(read_value(model, info, message, w, i, s, err));
+        } else {
+            KAENA_TRY(check_input(model, info, w, &info->in[i], err));
+            s->inputs[i] = w->data;
+        }
         s->input_bytes += w->data.size;
     }
     for (size_t i = 0; i < info->n_in; i++)
@@ -156,8 +183,15 @@ kaena_status krt_select(const char *model, const krt_image_info *info, const krp
     krt_selection s = {0};
     s.inputs = calloc(info->n_in + 1, sizeof *s.inputs);
     s.outputs = calloc(info->n_out + 1, sizeof *s.outputs);
-    kaena_status st = s.inputs && s.outputs ? select_inputs(model, info, message, wire, &s, err)
-                                            : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    size_t bytes = 0;
+    for (size_t i = 0; i < message->n_pieces; i++)
+        bytes += message->pieces[i].size;
+    kaena_arena_init(&s.arena, VALUES_FLOOR + VALUES_FACTOR * bytes);
+    if (info->values)
+        s.values = calloc(info->n_in + 1, sizeof *s.values);
+    bool ok = s.inputs && s.outputs && (s.values || !info->values);
+    kaena_status st = ok ? select_inputs(model, info, message, wire, &s, err)
+                         : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     if (st == KAENA_OK)
         st = select_outputs(model, info, message, wire, &s, err);
     if (st == KAENA_OK)
@@ -171,4 +205,6 @@ void krt_selection_fini(krt_selection *s)
 {
     free(s->inputs);
     free(s->outputs);
+    free(s->values);
+    kaena_arena_fini(&s->arena);
 }

@@ -2,6 +2,8 @@
 #ifndef INFER_CHECK_H
 #define INFER_CHECK_H
 
+#include "arena.h"
+#include "infer_value.h"
 #include "krt_backend.h"
 #include "tensor_wire.h"
 
@@ -11,6 +13,10 @@ typedef struct krt_selection {
     uint32_t *outputs;  /* indices of the model's outputs, in the order of the answer */
     size_t n_outputs;
     size_t input_bytes;
+    /* Of a model that takes values (krt_image_info.values): types, shapes and what is not numbers;
+     * the numbers are filled in from |inputs|. Memory is |arena|'s. */
+    kop_tensor *values; /* [n_in] */
+    kaena_arena arena;
 } krt_selection;
 
 /* INVALID_ARGUMENT (reason BAD_TENSOR): one message that names the tensor, what was expected and

@@ -3,12 +3,14 @@
 #ifndef KRT_BACKEND_H
 #define KRT_BACKEND_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "dtype.h"
 #include "err.h"
+#include "ops.h"
 #include "shape.h"
 
 /* One model: opened (verified, described), then perhaps loaded (holds TPBs and memory). */
@@ -17,8 +19,10 @@ typedef struct krt_image krt_image;
 typedef struct krt_tensor {
     const char *name;
     kaena_dtype dtype;
-    kaena_shape shape; /* known */
-    size_t bytes;
+    kaena_shape shape; /* -1: any size, of a model that takes |values| */
+    size_t bytes;      /* 0 where the shape is not known, of strings, sequences, optionals */
+    uint8_t form;      /* kop_form */
+    bool any_rank;
 } krt_tensor;
 
 typedef struct krt_place {
@@ -33,6 +37,9 @@ typedef struct krt_image_info {
     const krt_tensor *in, *out;
     size_t n_in, n_out;
     double estimated_latency_us;
+    /* Some input or output has no fixed size (strings, unknown dimensions, a dynamic batch,
+     * sequences, optionals): requests run with in_tensor and out_tensor. */
+    bool values;
     bool device_only; /* no host step */
     uint32_t contexts;
     /* Once loaded: */
@@ -46,6 +53,11 @@ typedef struct krt_exec krt_exec;
 struct krt_exec {
     const void *const *in; /* n_in, row-major */
     void *const *out;      /* n_out; NULL: not wanted */
+    /* Of a model that takes |values|, instead: n_in, which |check| has accepted; n_out, filled
+     * before |done| and valid until it returns. */
+    const kop_tensor *in_tensor;
+    kop_tensor *out_tensor;
+    const atomic_bool *stop; /* may be NULL; the execution gives up soon after it is set */
     /* Once, on any thread, perhaps before the start returns. OK; DATA_LOSS: the model's weights are
      * damaged; others: of this request. The context is free again. */
     void (*done)(krt_exec *exec, kaena_status status, const kaena_err *err);
@@ -72,6 +84,10 @@ typedef struct krt_backend {
     krt_image_info (*info)(const krt_image *image);
     /* Reads all of the file and compares checksums; blocks. DATA_LOSS. */
     kaena_status (*verify)(krt_image *image, kaena_err *err);
+
+    /* Whether a model that takes |values| takes these: of each type and shape, data need not be
+     * there but in sequences and optionals. INVALID_ARGUMENT (BAD_TENSOR). */
+    kaena_status (*check)(const krt_image *image, const kop_tensor *in, kaena_err *err);
 
     /* Starts |exec| where a context is free, on a worker, or (run) on this thread. */
     bool (*submit)(krt_image *image, krt_exec *exec);

@@ -12,8 +12,6 @@
 
 #define MODEL_NAME_MAX 128
 #define TENSOR_ALIGN 64
-/* gRPC counts the bytes of a message in 32 bits, and clients in 31. */
-#define MAX_ANSWER_BYTES 2000000000u
 /* Output buffers of a model that wait for use: so many bytes, but no more buffers than this. */
 #define KEEP_BYTES (64u << 20)
 #define MAX_KEPT 64u
@@ -200,10 +198,10 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_dept
         !lay_out(info.out, info.n_out, &m->out_offset, &out_size))
         return KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
                         "its tensors need more memory than there is");
-    if (out_size > MAX_ANSWER_BYTES)
+    if (out_size > KRT_MAX_ANSWER_BYTES)
         return KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
                         "its outputs take %zu bytes: an answer may have %u", out_size,
-                        MAX_ANSWER_BYTES);
+                        KRT_MAX_ANSWER_BYTES);
     m->in_pool = krt_pool_create(in_size, info.contexts);
     /* Outputs are held until they are sent: as many again as run, and what a busy client has
      * asked for before the first is on its way. */
@@ -374,9 +372,11 @@ static Kaena__V1__TensorSpec **describe_tensors(const krt_tensor *t, size_t n, k
         kaena__v1__tensor_spec__init(list[i]);
         list[i]->name = (char *)(uintptr_t)t[i].name;
         list[i]->dtype = (Kaena__V1__DataType)t[i].dtype;
-        list[i]->n_shape = (size_t)t[i].shape.rank;
-        list[i]->shape = kaena_arena_memdup(arena, t[i].shape.dim,
-                                            (size_t)t[i].shape.rank * sizeof *t[i].shape.dim);
+        list[i]->kind = (Kaena__V1__ValueKind)t[i].form;
+        list[i]->any_rank = t[i].any_rank;
+        list[i]->n_shape = t[i].any_rank ? 0 : (size_t)t[i].shape.rank;
+        list[i]->shape =
+            kaena_arena_memdup(arena, t[i].shape.dim, list[i]->n_shape * sizeof *t[i].shape.dim);
     }
     return list;
 }

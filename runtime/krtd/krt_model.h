@@ -11,6 +11,11 @@
 #include "krt_pool.h"
 #include "krt_queue.h"
 
+/* Of all outputs of one inference: gRPC counts the bytes of a message in 32 bits, and clients
+ * in 31.
+ */
+#define KRT_MAX_ANSWER_BYTES 2000000000u
+
 struct krt_model {
     krt_daemon *daemon;
     krt_model *next; /* under daemon->lock */

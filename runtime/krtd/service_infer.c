@@ -41,8 +41,10 @@ typedef struct request {
     uint64_t accepted_ns, copy_ns;
     krt_block *in, *out;
     krt_selection selection;
+    atomic_bool stop;    /* the caller has gone */
     const void **in_ptr; /* n_in, n_out: behind this struct */
     void **out_ptr;
+    kop_tensor *out_tensor; /* n_out, of a model that takes values */
 } request;
 
 static void start(request *r, bool here);
@@ -82,6 +84,35 @@ static void unref(request *r)
 }
 
 /* ---- answers ---- */
+
+/* Outputs whose sizes are known only now; called while the device still holds them. NULL: too large
+ * for a message. */
+static grpc_byte_buffer *build_values_answer(request *r, kaena_err *err)
+{
+    const krt_selection *s = &r->selection;
+    const krt_tensor *t = r->m->info.out;
+    size_t total = KRPC_TAIL_MAX;
+    for (size_t i = 0; i < s->n_outputs; i++) {
+        size_t size = krt_value_size(t[s->outputs[i]].name, &r->out_tensor[s->outputs[i]]);
+        if (size > KRT_MAX_ANSWER_BYTES || total + size > KRT_MAX_ANSWER_BYTES) {
+            (void)KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
+                           "model '%s': output '%s' takes %zu bytes: an answer may have %u",
+                           r->m->name, t[s->outputs[i]].name, size, KRT_MAX_ANSWER_BYTES);
+            return NULL;
+        }
+        total += size;
+    }
+    grpc_slice slice = grpc_slice_malloc(total);
+    uint8_t *to = GRPC_SLICE_START_PTR(slice);
+    for (size_t i = 0; i < s->n_outputs; i++)
+        to = krt_value_put(to, t[s->outputs[i]].name, &r->out_tensor[s->outputs[i]]);
+    to = krpc_put_infer_tail(to, r->exec.started_ns - r->accepted_ns,
+                             r->exec.finished_ns - r->exec.started_ns);
+    GRPC_SLICE_SET_LENGTH(slice, (size_t)(to - GRPC_SLICE_START_PTR(slice)));
+    grpc_byte_buffer *out = grpc_raw_byte_buffer_create(&slice, 1);
+    grpc_slice_unref(slice);
+    return out;
+}
 
 static grpc_byte_buffer *build_answer(request *r)
 {
@@ -210,7 +241,12 @@ static void finish(request *r, const kaena_err *err)
     krt_model *m = r->m;
     if (err && err->code == KAENA_DATA_LOSS)
         krt_model_damaged(m, err->what);
-    grpc_byte_buffer *answer = err ? NULL : build_answer(r);
+    kaena_err too_large;
+    grpc_byte_buffer *answer = NULL;
+    if (!err)
+        answer = m->info.values ? build_values_answer(r, &too_large) : build_answer(r);
+    if (!err && !answer)
+        err = &too_large;
     release_buffers(r); /* not only when the answer has left: the next request can have them */
     uint64_t ran = r->exec.finished_ns - r->exec.started_ns + r->copy_ns;
     (void)pthread_mutex_lock(&m->lock);
@@ -257,6 +293,19 @@ static kaena_status copy_inputs(request *r, kaena_err *err)
 {
     const krt_model *m = r->m;
     uint64_t before = krt_now_ns();
+    if (m->info.values) {
+        for (size_t i = 0; i < m->info.n_in; i++) {
+            kop_tensor *t = &r->selection.values[i];
+            if (t->form == KOP_FORM_TENSOR && t->dtype != KAENA_STRING &&
+                !krt_value_fill(&r->message, &r->selection.inputs[i], &r->selection.arena, t))
+                return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY,
+                                "model '%s': no memory for input '%s'", m->name,
+                                m->info.in[i].name);
+        }
+        release_bytes(r);
+        r->copy_ns = krt_now_ns() - before;
+        return KAENA_OK;
+    }
     r->in = krt_pool_get(m->in_pool);
     r->out = krt_pool_get(m->out_pool);
     if (!r->in || !r->out)
@@ -290,8 +339,14 @@ static void launch(request *r, bool here)
         finish(r, &err);
         return;
     }
-    r->exec.in = r->in_ptr;
-    r->exec.out = r->out_ptr;
+    if (r->m->info.values) {
+        r->exec.in_tensor = r->selection.values;
+        r->exec.out_tensor = r->out_tensor;
+    } else {
+        r->exec.in = r->in_ptr;
+        r->exec.out = r->out_ptr;
+    }
+    r->exec.stop = &r->stop;
     r->exec.done = on_done;
     if (here ? backend->run(r->m->image, &r->exec) : backend->submit(r->m->image, &r->exec))
         return;
@@ -322,6 +377,7 @@ static void on_close(void *arg, bool cancelled)
 {
     request *r = arg;
     if (cancelled) {
+        atomic_store_explicit(&r->stop, true, memory_order_relaxed);
         krt_actions actions;
         krt_event event = {.kind = KRT_CANCEL, .item = &r->item};
         step(r->m, &event, &actions, false);
@@ -373,9 +429,12 @@ static void refuse(krt_model *m, const krt_actions *actions, kaena_err *err)
 static request *create(krt_model *m, krpc_call *call, uint64_t now)
 {
     size_t n_in = m->info.n_in, n_out = m->info.n_out;
-    request *r = calloc(1, sizeof *r + (n_in + n_out) * sizeof(void *));
+    size_t pointers = (n_in + n_out) * sizeof(void *);
+    request *r =
+        calloc(1, sizeof *r + pointers + (m->info.values ? n_out : 0) * sizeof(kop_tensor));
     if (!r)
         return NULL;
+    r->out_tensor = (kop_tensor *)(void *)((char *)(r + 1) + pointers);
     r->in_ptr = (const void **)(void *)(r + 1);
     r->out_ptr = (void **)(void *)(r->in_ptr + n_in);
     r->refs = 1;
@@ -413,6 +472,13 @@ static kaena_status prepare(krt_daemon *d, krpc_call *call, request **out, kaena
         r = create(m, call, krt_now_ns());
         st = r ? krt_select(m->name, &m->info, &message, &wire, &r->selection, err)
                : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+        if (st == KAENA_OK && m->info.values) {
+            st = d->backend->check(m->image, r->selection.values, err);
+            if (st != KAENA_OK) {
+                krt_selection_fini(&r->selection);
+                st = kaena_err_wrap(err, st, "model '%s'", m->name);
+            }
+        }
     } else {
         (void)krt_model_unref(m);
         free(made);

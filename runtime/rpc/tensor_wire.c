@@ -9,16 +9,9 @@ enum {
     INFER_OUTPUTS = 3,
     LOAD_OPTIONS = 1,
     LOAD_CHUNK = 2,
-    TENSOR_NAME = 1,
-    TENSOR_DTYPE = 2,
-    TENSOR_SHAPE = 3,
-    TENSOR_DATA = 4,
-    TENSOR_STRINGS = 5,
-    TENSOR_SHARED = 6,
     SHARED_REGION = 1,
     SHARED_OFFSET = 2,
     SHARED_SIZE = 3,
-    RESPONSE_OUTPUTS = 1,
     RESPONSE_QUEUE_NS = 2,
     RESPONSE_EXECUTE_NS = 3,
 };
@@ -201,7 +194,7 @@ static bool read_shared(cursor c, krpc_wire_tensor *t)
 
 static bool read_tensor(cursor c, krpc_wire_tensor *t)
 {
-    *t = (krpc_wire_tensor){0};
+    *t = (krpc_wire_tensor){.whole = {c.piece, c.at, c.left}};
     while (c.left) {
         uint64_t field, v;
         unsigned kind;
@@ -209,26 +202,33 @@ static bool read_tensor(cursor c, krpc_wire_tensor *t)
         bool ok = read_key(&c, &field, &kind);
         if (!ok)
             return false;
-        if (field == TENSOR_NAME && kind == BYTES) {
+        if (field == KRPC_TENSOR_NAME && kind == BYTES) {
             ok = read_range(&c, &t->name);
-        } else if (field == TENSOR_DTYPE && kind == VARINT) {
+        } else if (field == KRPC_TENSOR_DTYPE && kind == VARINT) {
             ok = read_varint(&c, &v);
             t->dtype = ok ? (int32_t)(uint32_t)v : 0;
-        } else if (field == TENSOR_SHAPE && (kind == VARINT || kind == BYTES)) {
+        } else if (field == KRPC_TENSOR_SHAPE && (kind == VARINT || kind == BYTES)) {
             ok = read_shape(&c, kind, t);
-        } else if (field == TENSOR_DATA && kind == BYTES) {
+        } else if (field == KRPC_TENSOR_DATA && kind == BYTES) {
             ok = read_range(&c, &t->data);
             t->payload = KRPC_PAYLOAD_DATA;
-        } else if (field == TENSOR_SHARED && kind == BYTES) {
+        } else if (field == KRPC_TENSOR_SHARED && kind == BYTES) {
             /* Parts of one message field merge, but a payload of the other kind in between wipes
              * the earlier parts out. */
             if (t->payload != KRPC_PAYLOAD_SHARED)
                 memset(&t->shared, 0, sizeof t->shared);
             t->payload = KRPC_PAYLOAD_SHARED;
             ok = read_range(&c, &r) && read_shared(inside(c.m, &r), t);
-        } else if (field == TENSOR_STRINGS && kind == BYTES) {
+        } else if (field == KRPC_TENSOR_STRINGS && kind == BYTES) {
             ok = read_range(&c, &r);
             t->n_strings++;
+        } else if ((field == KRPC_TENSOR_SEQUENCE || field == KRPC_TENSOR_OPTIONAL) &&
+                   kind == BYTES) {
+            /* Parts of one message field would have to be merged; no encoder writes parts. */
+            krpc_payload payload =
+                field == KRPC_TENSOR_SEQUENCE ? KRPC_PAYLOAD_SEQUENCE : KRPC_PAYLOAD_OPTIONAL;
+            ok = t->payload != payload && read_range(&c, &t->inside);
+            t->payload = payload;
         } else {
             ok = skip_field(&c, kind);
         }
@@ -236,6 +236,41 @@ static bool read_tensor(cursor c, krpc_wire_tensor *t)
             return false;
     }
     return true;
+}
+
+bool krpc_next_string(const krpc_message *m, krpc_range *rest, krpc_range *out)
+{
+    cursor c = inside(m, rest);
+    bool found = false;
+    while (c.left && !found) {
+        uint64_t field;
+        unsigned kind;
+        if (!read_key(&c, &field, &kind))
+            return false;
+        found = field == KRPC_TENSOR_STRINGS && kind == BYTES;
+        if (!(found ? read_range(&c, out) : skip_field(&c, kind)))
+            return false;
+    }
+    *rest = (krpc_range){c.piece, c.at, c.left};
+    return found;
+}
+
+krpc_next krpc_next_tensor(const krpc_message *m, krpc_range *rest, krpc_wire_tensor *out)
+{
+    cursor c = inside(m, rest);
+    bool found = false;
+    while (c.left && !found) {
+        uint64_t field;
+        unsigned kind;
+        krpc_range r;
+        if (!read_key(&c, &field, &kind))
+            return KRPC_NEXT_DAMAGED;
+        found = field == KRPC_INSIDE_TENSOR && kind == BYTES;
+        if (!(found ? read_range(&c, &r) && read_tensor(inside(m, &r), out) : skip_field(&c, kind)))
+            return KRPC_NEXT_DAMAGED;
+    }
+    *rest = (krpc_range){c.piece, c.at, c.left};
+    return found ? KRPC_NEXT_TENSOR : KRPC_NEXT_END;
 }
 
 static kaena_status too_many(const char *what, kaena_err *err)
@@ -364,6 +399,31 @@ static uint8_t *put_key(uint8_t *to, unsigned field, unsigned kind)
     return put_varint(to, field << 3 | kind);
 }
 
+size_t krpc_varint_size(uint64_t v)
+{
+    return varint_size(v);
+}
+
+uint8_t *krpc_put_varint(uint8_t *to, uint64_t v)
+{
+    return put_varint(to, v);
+}
+
+uint8_t *krpc_put_varint_field(uint8_t *to, unsigned field, uint64_t v)
+{
+    return put_varint(put_key(to, field, VARINT), v);
+}
+
+uint8_t *krpc_put_bytes_head(uint8_t *to, unsigned field, size_t size)
+{
+    return put_varint(put_key(to, field, BYTES), size);
+}
+
+size_t krpc_bytes_field_size(size_t size)
+{
+    return 1 + varint_size(size) + size;
+}
+
 static size_t shape_size(const kaena_shape *shape)
 {
     size_t n = 0;
@@ -395,21 +455,21 @@ size_t krpc_output_head_size(const char *name, kaena_dtype dtype, const kaena_sh
 uint8_t *krpc_put_output_head(uint8_t *to, const char *name, kaena_dtype dtype,
                               const kaena_shape *shape, size_t data_bytes)
 {
-    to = put_key(to, RESPONSE_OUTPUTS, BYTES);
+    to = put_key(to, KRPC_RESPONSE_OUTPUTS, BYTES);
     to = put_varint(to, tensor_head_size(name, dtype, shape, data_bytes) + data_bytes);
     size_t name_size = strlen(name);
     if (name_size) {
-        to = put_varint(put_key(to, TENSOR_NAME, BYTES), name_size);
+        to = put_varint(put_key(to, KRPC_TENSOR_NAME, BYTES), name_size);
         memcpy(to, name, name_size);
         to += name_size;
     }
-    to = put_varint(put_key(to, TENSOR_DTYPE, VARINT), (uint64_t)dtype);
+    to = put_varint(put_key(to, KRPC_TENSOR_DTYPE, VARINT), (uint64_t)dtype);
     if (shape->rank) {
-        to = put_varint(put_key(to, TENSOR_SHAPE, BYTES), shape_size(shape));
+        to = put_varint(put_key(to, KRPC_TENSOR_SHAPE, BYTES), shape_size(shape));
         for (int32_t i = 0; i < shape->rank; i++)
             to = put_varint(to, (uint64_t)shape->dim[i]);
     }
-    return put_varint(put_key(to, TENSOR_DATA, BYTES), data_bytes);
+    return put_varint(put_key(to, KRPC_TENSOR_DATA, BYTES), data_bytes);
 }
 
 uint8_t *krpc_put_infer_tail(uint8_t *to, uint64_t queue_ns, uint64_t execute_ns)

@@ -18,6 +18,20 @@
 /* Most tensors of one request, or wanted outputs; a model with more is refused at load. */
 #define KRPC_MAX_TENSORS 256
 
+/* Field numbers of proto/kaena/v1/tensor.proto and of InferResponse. */
+enum {
+    KRPC_TENSOR_NAME = 1,
+    KRPC_TENSOR_DTYPE = 2,
+    KRPC_TENSOR_SHAPE = 3,
+    KRPC_TENSOR_DATA = 4,
+    KRPC_TENSOR_STRINGS = 5,
+    KRPC_TENSOR_SHARED = 6,
+    KRPC_TENSOR_SEQUENCE = 7,
+    KRPC_TENSOR_OPTIONAL = 8,
+    KRPC_INSIDE_TENSOR = 1, /* of Sequence and Optional */
+    KRPC_RESPONSE_OUTPUTS = 1,
+};
+
 typedef struct krpc_piece {
     const uint8_t *data;
     size_t size;
@@ -39,6 +53,8 @@ typedef enum krpc_payload {
     KRPC_PAYLOAD_NONE,
     KRPC_PAYLOAD_DATA,
     KRPC_PAYLOAD_SHARED,
+    KRPC_PAYLOAD_SEQUENCE,
+    KRPC_PAYLOAD_OPTIONAL,
 } krpc_payload;
 
 typedef struct krpc_wire_tensor {
@@ -52,7 +68,21 @@ typedef struct krpc_wire_tensor {
         uint64_t region, offset, size;
     } shared;
     size_t n_strings;
+    krpc_range whole;  /* the Tensor: for its strings */
+    krpc_range inside; /* KRPC_PAYLOAD_SEQUENCE, _OPTIONAL: for its tensors */
 } krpc_wire_tensor;
+
+/* Goes through the strings of a tensor that has been read: |rest| begins as its |whole|. False: no
+ * more. */
+bool krpc_next_string(const krpc_message *m, krpc_range *rest, krpc_range *out);
+
+typedef enum krpc_next {
+    KRPC_NEXT_END,
+    KRPC_NEXT_TENSOR,
+    KRPC_NEXT_DAMAGED,
+} krpc_next;
+/* Goes through the tensors of a sequence or optional: |rest| begins as its |inside|. */
+krpc_next krpc_next_tensor(const krpc_message *m, krpc_range *rest, krpc_wire_tensor *out);
 
 typedef struct krpc_infer_request {
     krpc_range model;
@@ -91,6 +121,16 @@ size_t krpc_output_head_size(const char *name, kaena_dtype dtype, const kaena_sh
 /* Writes them; returns the end. The data must follow. */
 uint8_t *krpc_put_output_head(uint8_t *to, const char *name, kaena_dtype dtype,
                               const kaena_shape *shape, size_t data_bytes);
+
+/* Fields of a message, for values that have no fixed form (krtd's infer_value.c). Each gives the
+ * end of what it wrote. */
+size_t krpc_varint_size(uint64_t v);
+uint8_t *krpc_put_varint_field(uint8_t *to, unsigned field, uint64_t v);
+/* The head of a field of |size| bytes that follow. */
+uint8_t *krpc_put_bytes_head(uint8_t *to, unsigned field, size_t size);
+uint8_t *krpc_put_varint(uint8_t *to, uint64_t v);
+/* Bytes that a field of |size| bytes takes; of the fields below 16. */
+size_t krpc_bytes_field_size(size_t size);
 
 /* What follows the last output. */
 #define KRPC_TAIL_MAX 24

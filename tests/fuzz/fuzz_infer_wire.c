@@ -32,10 +32,11 @@ static void check_against_protobuf_c(const uint8_t *data, size_t size, const krp
 
 static void run(const krpc_message *m, const uint8_t *flat, size_t size)
 {
-    static const krt_tensor in[] = {{"x", KAENA_F32, {2, {1, 4}}, 16},
-                                    {"s", KAENA_I64, {0, {0}}, 8},
-                                    {"e", KAENA_U8, {1, {0}}, 0}};
-    static const krt_tensor out[] = {{"y", KAENA_F32, {1, {2}}, 8}, {"z", KAENA_F32, {1, {2}}, 8}};
+    static const krt_tensor in[] = {{"x", KAENA_F32, {2, {1, 4}}, 16, 0, false},
+                                    {"s", KAENA_I64, {0, {0}}, 8, 0, false},
+                                    {"e", KAENA_U8, {1, {0}}, 0, 0, false}};
+    static const krt_tensor out[] = {{"y", KAENA_F32, {1, {2}}, 8, 0, false},
+                                     {"z", KAENA_F32, {1, {2}}, 8, 0, false}};
     static const krt_image_info info = {.in = in, .out = out, .n_in = 3, .n_out = 2};
     static krpc_infer_request request;
     kaena_err err;

@@ -136,8 +136,20 @@ void kaena_client_close(kaena_client *client);
 
 #define KAENA_CLIENT_MAX_RANK 8
 
+/* What a value is. */
+typedef enum kaena_kind {
+    KAENA_TENSOR = 0,
+    KAENA_SEQUENCE = 1,         /* of tensors */
+    KAENA_OPTIONAL = 2,         /* a tensor or nothing */
+    KAENA_OPTIONAL_SEQUENCE = 3 /* a sequence or nothing */
+} kaena_kind;
+
 /* A value, row-major and little-endian. |bytes| is the size of |data|; for strings, of the array of
- * kaena_string. */
+ * kaena_string.
+ *
+ * Of a sequence or optional |data| is an array of kaena_tensor (an optional has one or none; that
+ * of an optional sequence is a KAENA_SEQUENCE) and |bytes| the size of that array; |dtype| is that
+ * of all tensors inside, which need no names; rank and shape are not used. */
 typedef struct kaena_tensor {
     const char *name;
     void *data;
@@ -145,10 +157,11 @@ typedef struct kaena_tensor {
     int64_t shape[KAENA_CLIENT_MAX_RANK];
     int32_t rank; /* 0: a scalar */
     kaena_dtype dtype;
+    kaena_kind kind;
 } kaena_tensor;
 
-/* Frees the data that kaena_infer allocated for an output and clears the tensor. Not for buffers of
- * the caller. */
+/* Frees the data that kaena_infer allocated for an output, with all that stands inside, and clears
+ * the tensor. Not for buffers of the caller. */
 void kaena_tensor_free(kaena_tensor *tensor);
 
 /* ---- Models ---- */
@@ -163,10 +176,13 @@ typedef enum kaena_model_state {
 /* What a model takes or gives. */
 typedef struct kaena_tensor_info {
     const char *name;
-    const int64_t *shape; /* [rank]; -1: known when the model has run */
+    const int64_t *shape; /* [rank]; -1: an input may have any size there, an output's is known when
+                             the model has run */
     int32_t rank;
     kaena_dtype dtype;
-    size_t bytes; /* 0 for strings and where the shape is not known */
+    size_t bytes; /* 0 for strings, for sequences and optionals, and where the shape is not known */
+    kaena_kind kind;
+    int32_t any_rank; /* 1: not even the rank is fixed */
 } kaena_tensor_info;
 
 typedef struct kaena_model {
@@ -265,8 +281,9 @@ typedef struct kaena_infer_call {
     size_t input_count;
     /* [output_count] Either every name is set (those outputs are sent, in this order) or none (all
      * outputs of the model, in its order). Where |data| is set, it is the caller's buffer of
-     * |bytes| bytes; where it is NULL the library allocates it (kaena_tensor_free). dtype, rank,
-     * shape and bytes become those of the answer. */
+     * |bytes| bytes; where it is NULL, as it must be for strings, sequences and optionals, the
+     * library allocates it (kaena_tensor_free). dtype, rank, shape, kind and bytes become those of
+     * the answer. */
     kaena_tensor *outputs;
     size_t output_count;
     int64_t timeout_ms; /* 0: the client's */
