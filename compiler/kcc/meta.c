@@ -16,8 +16,8 @@ static Kaena__V1__TensorSpec *spec_of(kcc_meta *b, const char *name, const kop_t
     spec->name = kaena_arena_strdup(b->a, name);
     spec->dtype = (Kaena__V1__DataType)t->dtype;
     spec->kind = (Kaena__V1__ValueKind)t->form;
-    spec->any_rank = t->unranked && t->form == KOP_FORM_TENSOR;
-    if (!t->unranked && t->form == KOP_FORM_TENSOR) {
+    spec->any_rank = t->unranked;
+    if (!t->unranked) {
         spec->n_shape = (size_t)t->shape.rank;
         spec->shape = kaena_arena_memdup(b->a, t->shape.dim, spec->n_shape * sizeof *spec->shape);
     }

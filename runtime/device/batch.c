@@ -74,7 +74,9 @@ static kaena_status check_one(const kop_tensor *in, const neff_tensor *want, boo
         .dtype = want->dtype, .shape = want->shape, .form = want->form, .unranked = want->any_rank};
     if (batched)
         wanted.shape.dim[0] = KAENA_DIM_UNKNOWN;
-    bool fits = in->form == want->form && in->dtype == want->dtype;
+    /* What is empty may not know of what. */
+    bool empty = in->form != KOP_FORM_TENSOR && in->dtype == KAENA_DTYPE_NONE && in->count == 0;
+    bool fits = in->form == want->form && (in->dtype == want->dtype || empty);
     if (fits && in->form == KOP_FORM_TENSOR)
         fits = shape_fits(&in->shape, want, batched);
     char a[KAENA_SHAPE_TEXT + 32], b[KAENA_SHAPE_TEXT + 32];

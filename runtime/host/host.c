@@ -14,6 +14,9 @@ kaena_status host_run(const kgr_graph *graph, const kop_tensor *in, const neff_t
     KAENA_TRY(status);
     for (uint32_t i = 0; i < graph->n_outputs; i++) {
         const neff_tensor *want = &declared[i];
+        /* What is empty may not know of what. */
+        if (out[i].form != KOP_FORM_TENSOR && out[i].count == 0)
+            out[i].dtype = want->dtype;
         if (out[i].dtype == want->dtype && out[i].form == want->form &&
             (want->dynamic || kaena_shape_equal(&out[i].shape, &want->shape)))
             continue;
