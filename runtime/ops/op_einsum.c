@@ -147,7 +147,9 @@ static kaena_status equation_of(const kop_call *call, equation *e)
         for (int32_t k = 0; k < i; k++)
             twice |= e->out.label[k] == e->out.label[i];
         if (twice || !seen[e->out.label[i]])
-            return KOP_BAD(call, "a label of the result stands there twice, or in no operand");
+            return KOP_BAD(call,
+                           "a label of the result stands there twice, or in no operand: '%.80s'",
+                           kop_attr_string(call, "equation", ""));
     }
     return KAENA_OK;
 }

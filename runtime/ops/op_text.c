@@ -4,6 +4,8 @@
 #include <locale.h>
 #include <wctype.h>
 
+#include "regex.h"
+
 static const kaena_string *strings_of(const kop_tensor *t)
 {
     return t->data;
@@ -18,8 +20,7 @@ static bool same(kaena_string a, kaena_string b)
 
 typedef enum letter_case { CASE_NONE, CASE_LOWER, CASE_UPPER } letter_case;
 
-/* The character at |s| (its length is returned), or a byte that begins none: *c is -1 then. */
-static size_t decode(const char *s, size_t n, int32_t *c)
+size_t kop_utf8_decode(const char *s, size_t n, int32_t *c)
 {
     const unsigned char *u = (const unsigned char *)s;
     size_t length = u[0] < 0x80                   ? 1
@@ -67,7 +68,7 @@ static kaena_status change_case(kop_call *call, kaena_string s, letter_case to, 
     size_t n = 0;
     for (size_t i = 0; i < s.size;) {
         int32_t c;
-        size_t length = decode(s.data + i, s.size - i, &c);
+        size_t length = kop_utf8_decode(s.data + i, s.size - i, &c);
         if (c < 0) {
             text[n++] = s.data[i];
         } else {
@@ -298,5 +299,29 @@ kaena_status kop_eval_string_split(kop_call *call)
             pieces = call->out[0].data;
         }
     }
+    return KAENA_OK;
+}
+
+/* --- RegexFullMatch --- */
+
+kaena_status kop_infer_regex(kop_call *call)
+{
+    KAENA_TRY(kop_need(call, 0, KOP_T(KAENA_STRING)));
+    if (!kop_attr_find(call, "pattern"))
+        return KOP_BAD(call, "the attribute 'pattern' is required");
+    call->out[0] = *call->in[0];
+    call->out[0].data = NULL;
+    call->out[0].dtype = KAENA_BOOL;
+    return KAENA_OK;
+}
+
+kaena_status kop_eval_regex(kop_call *call)
+{
+    const kop_tensor *x = call->in[0];
+    bool *out = call->out[0].data;
+    kop_regex re;
+    KAENA_TRY(kop_regex_compile(call, kop_attr_string(call, "pattern", ""), &re));
+    for (size_t i = 0; i < kop_elements(x); i++)
+        KAENA_TRY(kop_regex_match(call, &re, strings_of(x)[i], &out[i]));
     return KAENA_OK;
 }

@@ -63,6 +63,7 @@ MAP(Sinh, sinh(x))
 MAP(Softplus, softplus(x))
 MAP(Softsign, x / (1 + fabs(x)))
 MAP(Sqrt, sqrt(x))
+MAP(Swish, x / (1 + exp(-a * x)))
 MAP(Tan, tan(x))
 MAP(Tanh, tanh(x))
 MAP(ThresholdedRelu, x > a ? x : 0)
@@ -137,6 +138,7 @@ static const struct unary_row {
     [KOP_Softplus] = {.map = map_Softplus, .types = KOP_T_FLOAT},
     [KOP_Softsign] = {.map = map_Softsign, .types = KOP_T_FLOAT},
     [KOP_Sqrt] = {.map = map_Sqrt, .types = KOP_T_FLOAT},
+    [KOP_Swish] = {.map = map_Swish, .types = KOP_T_FLOAT, .a_name = "alpha", .a = 1},
     [KOP_Tan] = {.map = map_Tan, .types = KOP_T_FLOAT},
     [KOP_Tanh] = {.map = map_Tanh, .types = KOP_T_FLOAT},
     [KOP_ThresholdedRelu] = {.map = map_ThresholdedRelu,

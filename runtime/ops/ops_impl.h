@@ -107,6 +107,9 @@ void kop_store_i64(kop_tensor *t, size_t start, size_t n, const int64_t *v);
 /* The whole tensor as doubles in temporary storage; NULL: the error is set. */
 double *kop_doubles(kop_call *call, const kop_tensor *t);
 
+/* The character of UTF-8 at |s| (its length is returned), or a byte that begins none: *c is -1
+ * then. |n| is at least 1. */
+size_t kop_utf8_decode(const char *s, size_t n, int32_t *c);
 /* Cast where one of the types is string; shapes are inferred, the output is allocated. */
 kaena_status kop_cast_to_text(kop_call *call) KAENA_CHECKED;
 kaena_status kop_cast_from_text(kop_call *call) KAENA_CHECKED;
