@@ -19,6 +19,7 @@
 
 #define KCC_MX_MAX_SYMBOL ((size_t)256 << 20) /* bytes of JSON */
 #define KCC_MX_MAX_DEPTH 24                   /* of brackets in it */
+#define KCC_MX_MAX_VALUES (1u << 25)          /* in it; a node takes about a dozen */
 #define KCC_MX_MAX_FILLED ((int64_t)1 << 24)  /* elements of _zeros, _ones, _arange, ... */
 
 /* |params| of kcc_import_mx that asks for none: all variables become inputs. */

@@ -16,13 +16,18 @@ static kaena_status no_memory(kaena_err *err)
     return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for the symbol");
 }
 
-/* Brackets nest no deeper than KCC_MX_MAX_DEPTH: checked before the JSON library recurses. */
-static kaena_status check_depth(const char *text, size_t size, kaena_err *err)
+/* Brackets nest no deeper than KCC_MX_MAX_DEPTH, and there are no more values than
+ * KCC_MX_MAX_VALUES: checked before the JSON library recurses and allocates. */
+static kaena_status check_size(const char *text, size_t size, kaena_err *err)
 {
     bool quoted = false;
-    uint32_t depth = 0;
+    uint32_t depth = 0, values = 0;
     for (size_t i = 0; i < size; i++) {
         char c = text[i];
+        if (!quoted && (c == ',' || c == ':' || c == '[' || c == '{') &&
+            ++values > KCC_MX_MAX_VALUES)
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "not a symbol: more than %u values",
+                              KCC_MX_MAX_VALUES);
         if (quoted) {
             if (c == '\\')
                 i++;
@@ -162,7 +167,7 @@ kaena_status mx_symbol_parse(kaena_arena *arena, const char *text, size_t size, 
     if (size > KCC_MX_MAX_SYMBOL)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "%zu bytes are no symbol; at most %zu make sense",
                           size, KCC_MX_MAX_SYMBOL);
-    KAENA_TRY(check_depth(text, size, err));
+    KAENA_TRY(check_size(text, size, err));
     json_t *root = json_loadb(size ? text : "", size, 0, &e);
     if (!root)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "not JSON: line %d, column %d: %s", e.line,
