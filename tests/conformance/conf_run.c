@@ -10,6 +10,7 @@
  *     --largest         tolerance relative to the largest expected element of a tensor, as for
  * whole models
  *     --rel X --abs X   the tolerance (defaults 1e-3 and 1e-5)
+ *     --all-supported   a case with something unsupported counts as failed
  *     --quiet           only what did not go as expected, and the count */
 #include <errno.h>
 #include <fnmatch.h>
@@ -38,7 +39,7 @@ typedef struct options {
     conf_xfail xfail;
     conf_tolerance tolerance;
     quota at_least, at_least_common;
-    bool quiet, chosen;
+    bool quiet, chosen, all_supported;
 } options;
 
 /* How one case went. */
@@ -137,7 +138,8 @@ static bool report(const conf_backend *backend, const conf_case *c, const result
                        : r->verdict == UNSUPPORTED ? "unsupported"
                        : reason                    ? "fails as expected"
                                                    : "FAIL";
-    bool expected = r->verdict == UNSUPPORTED || (r->verdict == FAILED) == (reason != NULL);
+    bool failed = r->verdict == FAILED || (r->verdict == UNSUPPORTED && o->all_supported);
+    bool expected = (r->verdict == UNSUPPORTED && !o->all_supported) || failed == (reason != NULL);
     if (r->verdict == PASSED && reason)
         word = "UNEXPECTED PASS";
     if (!expected || !o->quiet)
@@ -229,6 +231,7 @@ static void parse_options(int argc, char **argv, options *o)
         {"rel", required_argument, NULL, 'r'},
         {"abs", required_argument, NULL, 'a'},
         {"quiet", no_argument, NULL, 'q'},
+        {"all-supported", no_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
@@ -248,6 +251,9 @@ static void parse_options(int argc, char **argv, options *o)
             break;
         case 'c':
             o->at_least_common = quota_of(optarg);
+            break;
+        case 's':
+            o->all_supported = true;
             break;
         case 'l':
             o->tolerance.of_largest = true;
