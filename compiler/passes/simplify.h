@@ -31,7 +31,16 @@ kaena_status kcc_rule_affine_norm(kgr_graph *g, kgr_node *n, bool *changed, kaen
 kaena_status kcc_rule_vectors(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 kaena_status kcc_rule_gemm(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 
+/* simplify_table.c: look-ups in constant tables. */
+kaena_status kcc_rule_one_hot(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+kaena_status kcc_rule_table_product(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
+/* simplify_sink.c: elementwise work goes before the Reshape of a product, where the product can take
+ * it in. */
+kaena_status kcc_rule_sink(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
+
 /* simplify_reduce.c: norms and logarithms of sums from sums. */
+kaena_status kcc_rule_statistics(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 kaena_status kcc_rule_norms(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 
 /* simplify_window.c: padding into windows, global pooling. */

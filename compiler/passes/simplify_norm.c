@@ -5,7 +5,10 @@
 #include "factors.h"
 #include "simplify.h"
 
-/* v = mean of |*of| over the last axes, from |*axis| on, which stay as 1. */
+#define INNER (-1) /* the axes between the first and the last: those of each image, channels last  \
+                    */
+
+/* v = mean of |*of| over the last axes, from |*axis| on, or over the inner ones; they stay as 1. */
 static bool is_mean(const kgr_value *v, kgr_value **of, int32_t *axis)
 {
     const kgr_node *n = kcc_made_by(v, KOP_ReduceMean);
@@ -25,6 +28,10 @@ static bool is_mean(const kgr_value *v, kgr_value **of, int32_t *axis)
     for (*axis = rank; *axis > 0 && reduced >> (*axis - 1) & 1;)
         --*axis;
     *of = n->in[0];
+    if (rank >= 3 && reduced == (1u << (rank - 1)) - 2) {
+        *axis = INNER;
+        return true;
+    }
     return count > 0 && *axis < rank && reduced == ((1u << rank) - 1) >> *axis << *axis;
 }
 
@@ -104,9 +111,49 @@ static bool agrees(kgr_value *v, const deviation *d, kgr_value **x, bool *centre
     return d->of == v;
 }
 
+/* |n| channels of one value. */
+static kgr_value *all(kgr_graph *g, const char *name, kaena_dtype t, int64_t n, double value)
+{
+    kgr_value *v = kgr_value_add(g, name, t, &(kaena_shape){1, {n}});
+    v->t.data = kaena_arena_array(g->arena, (size_t)n, kaena_dtype_size(t));
+    for (int64_t i = 0; i < n; i++)
+        kop_set_float(&v->t, (size_t)i, value);
+    return v;
+}
+
+/* The channels come first, images are normalised, the channels go last again. */
+static kaena_status make_instance_norm(kgr_graph *g, kgr_node *n, kgr_value *x, const deviation *d,
+                                       kgr_value *scale, kgr_value *bias, kaena_err *err)
+{
+    int32_t rank = x->t.shape.rank;
+    int64_t to[KAENA_MAX_RANK], back[KAENA_MAX_RANK], channels = x->t.shape.dim[rank - 1];
+    for (int32_t i = 0; i < rank; i++) {
+        to[i] = i == 0 ? 0 : i == 1 ? rank - 1 : i - 1;
+        back[i] = i == 0 ? 0 : i == rank - 1 ? 1 : i + 1;
+    }
+    kgr_node *turned, *norm;
+    KAENA_TRY(kcc_insert(g, n, KOP_Transpose, n->name, &x, 1, &turned, err));
+    if (!kgr_attr_ints(g, turned, "perm", to, (uint32_t)rank))
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for node '%s'", n->name);
+    KAENA_TRY(kgr_infer_node(turned, err));
+    kgr_value *in[3] = {turned->out[0], scale ? scale : all(g, "ones", x->t.dtype, channels, 1),
+                        bias ? bias : all(g, "zeros", x->t.dtype, channels, 0)};
+    KAENA_TRY(kcc_insert(g, n, KOP_InstanceNormalization, n->name, in, 3, &norm, err));
+    kgr_node_cut_inputs(n, 1);
+    kgr_node_set_input(n, 0, norm->out[0]);
+    n->op = KOP_Transpose;
+    n->n_attr = 0;
+    if (!kgr_attr_float(g, norm, "epsilon", (float)d->epsilon) ||
+        !kgr_attr_ints(g, n, "perm", back, (uint32_t)rank))
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for node '%s'", n->name);
+    return KAENA_OK;
+}
+
 static kaena_status make_norm(kgr_graph *g, kgr_node *n, kgr_value *x, const deviation *d,
                               bool centred, kgr_value *scale, kgr_value *bias, kaena_err *err)
 {
+    if (d->axis == INNER)
+        return make_instance_norm(g, n, x, d, scale, bias, err);
     if (!scale) {
         kaena_shape shape = {.rank = 0};
         for (int32_t i = d->axis; i < x->t.shape.rank; i++)
@@ -134,6 +181,8 @@ static bool is_affine(const kgr_value *c, const kgr_value *x, int32_t axis)
 {
     if (!kgr_is_const(c) || c->t.dtype != x->t.dtype || c->t.shape.rank > x->t.shape.rank)
         return false;
+    if (axis == INNER) /* of channels */
+        axis = x->t.shape.rank - 1;
     int32_t normal = x->t.shape.rank - axis;
     int64_t count = 1;
     for (int32_t i = 0; i < c->t.shape.rank; i++) {
@@ -150,7 +199,7 @@ static kgr_value *reshaped(kgr_graph *g, const kgr_value *c, const kgr_value *wi
                            const kgr_value *x)
 {
     kaena_shape shape = {.rank = 0};
-    for (int32_t i = axis; i < x->t.shape.rank; i++)
+    for (int32_t i = axis == INNER ? x->t.shape.rank - 1 : axis; i < x->t.shape.rank; i++)
         shape.dim[shape.rank++] = x->t.shape.dim[i];
     size_t n = kop_elements(&c->t);
     kgr_value *r = kgr_value_add(g, c->name, c->t.dtype, &shape);
@@ -204,7 +253,7 @@ kaena_status kcc_rule_layer_norm(kgr_graph *g, kgr_node *n, bool *changed, kaena
     for (uint32_t i = 0; i < (n->op == KOP_Div ? 1u : 2u) && n->op != KOP_Add && !found; i++)
         found = (n->op == KOP_Div ? is_root(n->in[1], &d) : is_inverse_root(n->in[1 - i], &d)) &&
                 agrees(n->in[i], &d, &x, &centred);
-    if (!found || !kcc_same_shape(x, n->out[0]))
+    if (!found || !kcc_same_shape(x, n->out[0]) || (d.axis == INNER && !centred))
         return KAENA_OK;
     *changed = true;
     return make_norm(g, n, x, &d, centred, NULL, NULL, err);

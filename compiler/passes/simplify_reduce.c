@@ -93,6 +93,51 @@ static kaena_status mean_variance(kgr_graph *g, kgr_node *n, kaena_err *err)
     return become(g, n, KOP_Div, d, sum, err);
 }
 
+/* A vector of channels in the shape that broadcasts along dimension 1. */
+static kaena_status per_channel(kgr_graph *g, kgr_node *n, kgr_value *v, kgr_value **out,
+                                kaena_err *err)
+{
+    int32_t rank = n->in[0]->t.shape.rank;
+    int64_t dim[KAENA_MAX_RANK];
+    for (int32_t d = 0; d < rank; d++)
+        dim[d] = d == 1 ? n->in[0]->t.shape.dim[1] : 1;
+    kgr_value *shape = kgr_const_i64(g, "channels", dim, (uint32_t)rank);
+    if (!shape)
+        return no_memory(n, err);
+    bool constant = kgr_is_const(v);
+    KAENA_TRY(apply(g, n, KOP_Reshape, v, shape, out, err));
+    return constant ? kgr_node_fold(g, (*out)->producer, SIZE_MAX, err) : KAENA_OK;
+}
+
+/* BatchNormalization by statistics that the model computes: (x - mean) * scale / deviation + bias.
+ */
+kaena_status kcc_rule_statistics(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err)
+{
+    kaena_dtype t = n->out[0]->t.dtype;
+    bool computed = false;
+    for (uint32_t i = 1; i < 5; i++) {
+        computed |= !kgr_is_const(n->in[i]);
+        if (!kcc_known(n->in[i]) || n->in[i]->t.dtype != t)
+            return KAENA_OK;
+    }
+    if (!computed || n->n_out != 1 || n->device == KGR_HOST || !kcc_known(n->in[0]) ||
+        n->in[0]->t.shape.rank < 2 || kgr_attr_get_int(n, "training_mode", 0) ||
+        (t != KAENA_F32 && t != KAENA_F16 && t != KAENA_BF16))
+        return KAENA_OK;
+    double epsilon = (double)kgr_attr_get_float(n, "epsilon", 1e-5f);
+    kgr_value *tiny = kcc_const_floats(g, "epsilon", t, &(kaena_shape){0}, &epsilon), *v[5], *x, *s;
+    KAENA_TRY(apply(g, n, KOP_Add, n->in[4], tiny, &s, err));
+    KAENA_TRY(apply(g, n, KOP_Sqrt, s, NULL, &s, err));
+    KAENA_TRY(apply(g, n, KOP_Div, n->in[1], s, &s, err));
+    for (uint32_t i = 2; i < 4; i++)
+        KAENA_TRY(per_channel(g, n, n->in[i], &v[i], err));
+    KAENA_TRY(per_channel(g, n, s, &s, err));
+    KAENA_TRY(apply(g, n, KOP_Sub, n->in[0], v[3], &x, err));
+    KAENA_TRY(apply(g, n, KOP_Mul, x, s, &x, err));
+    *changed = true;
+    return become(g, n, KOP_Add, x, v[2], err);
+}
+
 kaena_status kcc_rule_norms(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err)
 {
     kgr_value *x = n->in[0], *axes = n->n_in > 1 ? n->in[1] : NULL, *sum;

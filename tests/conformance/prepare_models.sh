@@ -12,7 +12,7 @@ exec 9>"$out/lock"
 flock 9
 
 for name in blazeface_front cntk_mnist oww_embedding ppocr_cls sagemaker_mnist_mlp super_resolution_espcn \
-    tract_keras_mlp triton_simple ultraface_rfb320; do
+    magika_v1 tract_keras_mlp triton_simple ultraface_rfb320 vespa_dummy_transformer; do
     ln -sfn "$shared/models/$name" "$out/$name"
 done
 

@@ -9,4 +9,4 @@ if [ -z "${KAENA_SHARED_DIR:-}" ]; then
     exit 77
 fi
 models=$("$here/prepare_models.sh")
-exec "$runner" --largest --rel 1e-4 --abs 1e-5 --at-least 21 "$@" "$models"
+exec "$runner" --largest --rel 1e-4 --abs 1e-5 --at-least 23 "$@" "$models"

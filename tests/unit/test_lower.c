@@ -226,7 +226,10 @@ static const graph_case cases[] = {
      "Add(%e2, %eps) %e4: none[*] = Sqrt(%e3) %e5: none[*] = Div(%e, %e4) %f: none[*] = Mul(%s, "
      "%e5) const %middle: int64[1] = {1} %f1: none[*] = ReduceMean(%f, %middle) %f2: none[*] = "
      "Sub(%f, %f1) %f3: none[*] = Mul(%f2, %f2) %f4: none[*] = ReduceMean(%f3, %middle) %f5: "
-     "none[*] = Add(%f4, %eps) %f6: none[*] = Sqrt(%f5) %g: none[*] = Div(%f2, %f6) output %g }",
+     "none[*] = Add(%f4, %eps) %f6: none[*] = Sqrt(%f5) %g: none[*] = Div(%f2, %f6) const %first: "
+     "int64[1] = {0} %g1: none[*] = ReduceMean(%g, %first) %g2: none[*] = Sub(%g, %g1) %g3: "
+     "none[*] = Mul(%g2, %g2) %g4: none[*] = ReduceMean(%g3, %first) %g5: none[*] = Add(%g4, %eps) "
+     "%g6: none[*] = Sqrt(%g5) %h: none[*] = Div(%g2, %g6) output %h }",
      0.0001},
     {"vectors, and a matrix product of two computed, transposed, scaled matrices",
      "graph \"g\" { input %x: float32[7] input %y: float32[7,5] input %z: float32[3,5] %a: none[*] "
@@ -244,6 +247,23 @@ static const graph_case cases[] = {
      "graph \"g\" { input %x: float32[2,3,20] const %w: float32[20,37] = random 1 const %b: "
      "float32[37] = random 2 input %r: float32[3,1] %p: none[*] = MatMul(%x, %w) %q: none[*] = "
      "Add(%p, %b) %s: none[*] = Add(%q, %r) %t: none[*] = Tanh(%s) output %t }",
+     1e-05},
+    {"one-hot vectors, rows of products, a bias behind a reshape",
+     "graph \"tables\" { input %x: float32[2,3] const %depth: int64[] = {2} const %values: "
+     "float32[2] = {0, 1} const %w: float32[2,2] = {1, 2, 3, 4} const %b: float32[2] = {5, 6} "
+     "const %flat: int64[2] = {6, 2} const %shape: int64[3] = {2, 3, 2} const %k: float32[] = fill "
+     "4.0 %m: none[*] = Mul(%x, %k) %i: none[*] = Cast(%m) {to=6} %a: none[*] = OneHot(%i, %depth, "
+     "%values) %a1: none[*] = Reshape(%a, %flat) %c: none[*] = MatMul(%a1, %w) %c1: none[*] = "
+     "Reshape(%c, %shape) %d: none[*] = OneHot(%i, %depth, %values) {axis=1} const %v: "
+     "float32[2,4] = {1, 2, 3, 4, 5, 6, 7, 8} input %y: float32[6,2] %p: none[*] = MatMul(%y, %v) "
+     "const %back: int64[3] = {2, 3, 4} %q: none[*] = Reshape(%p, %back) const %bias: float32[4] = "
+     "{1, 2, 3, 4} %r: none[*] = Add(%q, %bias) %s: none[*] = Relu(%r) output %c1 output %d output "
+     "%s }",
+     1e-05},
+    {"batch normalisation by computed statistics",
+     "graph \"g\" { input %x: float32[2,3,4,5] input %m: float32[3] input %v: float32[3] const %s: "
+     "float32[3] = random 1 const %b: float32[3] = random 2 %q: none[*] = Mul(%v, %v) %y: none[*] "
+     "= BatchNormalization(%x, %s, %b, %m, %q) {epsilon=0.01} output %y }",
      1e-05},
     {"an output that others read",
      "graph \"g\" { input %x: float32[1,4,6,6] const %w: float32[4,4,3,3] = random 1 %a: none[*] = "
