@@ -78,6 +78,14 @@ static kaena_status map_of(const kop_call *call, scale_map *out)
     return KAENA_OK;
 }
 
+/* How many elements from |i| on have one scale. */
+static size_t run_at(const scale_map *m, size_t i, size_t n)
+{
+    if (m->count == 1)
+        return n - i;
+    return m->block == 1 ? (size_t)m->inner : 1;
+}
+
 static size_t scale_at(const scale_map *m, int64_t i)
 {
     if (m->count == 1)
@@ -125,14 +133,21 @@ kaena_status kop_eval_quantize(kop_call *call)
     scale_map m;
     KAENA_TRY(map_of(call, &m));
     size_t n = kop_elements(x);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, run; i < n; i += run) {
         size_t at = scale_at(&m, (int64_t)i);
-        double v = kop_get_float(x, i), s = kop_get_float(scale, at);
-        /* The quotient is rounded in the data's type before it is rounded to an integer. */
-        double q = x->dtype == KAENA_F64 ? v / s : (double)((float)v / (float)s);
-        kop_set_float(&call->out[0], i, rint(q) + (zero ? kop_get_float(zero, at) : 0));
-        if (i % KOP_CHUNK == 0)
+        double s = kop_get_float(scale, at), z = zero ? kop_get_float(zero, at) : 0;
+        run = run_at(&m, i, n);
+        for (size_t k = 0; k < run; k += KOP_CHUNK) {
+            double v[KOP_CHUNK];
+            size_t c = run - k < KOP_CHUNK ? run - k : KOP_CHUNK;
+            kop_load_f64(x, i + k, c, v);
+            /* The quotient is rounded in the data's type before it is rounded to an integer. */
+            for (size_t j = 0; j < c; j++)
+                v[j] =
+                    rint(x->dtype == KAENA_F64 ? v[j] / s : (double)((float)v[j] / (float)s)) + z;
+            kop_store_f64(&call->out[0], i + k, c, v);
             KAENA_TRY(kop_poll(call));
+        }
     }
     return KAENA_OK;
 }
@@ -154,12 +169,19 @@ kaena_status kop_eval_dequantize(kop_call *call)
     scale_map m;
     KAENA_TRY(map_of(call, &m));
     size_t n = kop_elements(x);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, run; i < n; i += run) {
         size_t at = scale_at(&m, (int64_t)i);
-        double v = kop_get_float(x, i) - (zero ? kop_get_float(zero, at) : 0);
-        kop_set_float(&call->out[0], i, v * kop_get_float(scale, at));
-        if (i % KOP_CHUNK == 0)
+        double s = kop_get_float(scale, at), z = zero ? kop_get_float(zero, at) : 0;
+        run = run_at(&m, i, n);
+        for (size_t k = 0; k < run; k += KOP_CHUNK) {
+            double v[KOP_CHUNK];
+            size_t c = run - k < KOP_CHUNK ? run - k : KOP_CHUNK;
+            kop_load_f64(x, i + k, c, v);
+            for (size_t j = 0; j < c; j++)
+                v[j] = (v[j] - z) * s;
+            kop_store_f64(&call->out[0], i + k, c, v);
             KAENA_TRY(kop_poll(call));
+        }
     }
     return KAENA_OK;
 }

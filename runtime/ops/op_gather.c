@@ -52,17 +52,27 @@ kaena_status kop_eval_gather(kop_call *call)
     int32_t axis;
     KAENA_TRY(kop_attr_axis(call, "axis", 0, x->shape.rank, &axis));
     int64_t outer = kop_span(&x->shape, 0, axis), d = x->shape.dim[axis];
-    size_t n = kop_elements(indices);
-    size_t bytes =
-        (size_t)kop_span(&x->shape, axis + 1, x->shape.rank) * kaena_dtype_size(x->dtype);
+    int64_t inner = kop_span(&x->shape, axis + 1, x->shape.rank);
+    size_t n = kop_elements(indices), size = kaena_dtype_size(x->dtype);
+    size_t bytes = (size_t)inner * size;
+    int64_t *at = kop_alloc(call, n, sizeof *at);
+    if (!at)
+        return KAENA_RESOURCE_EXHAUSTED;
+    for (size_t i = 0; i < n; i++)
+        KAENA_TRY(read_index(call, indices, i, d, &at[i]));
     char *to = out->data;
-    for (int64_t o = 0; o < outer; o++)
-        for (size_t i = 0; i < n; i++, to += bytes) {
-            int64_t at = 0;
-            KAENA_TRY(read_index(call, indices, i, d, &at));
-            memcpy(to, (const char *)x->data + (size_t)(o * d + at) * bytes, bytes);
-            KAENA_TRY(kop_poll(call));
+    for (int64_t o = 0; o < outer; o++) {
+        const char *from = (const char *)x->data + (size_t)(o * d) * bytes;
+        if (inner == 1)
+            kop_copiers_of(size)->pick(to, from, at, (int64_t)n);
+        for (size_t i = 0; i < n && inner != 1; i++) {
+            memcpy(to + i * bytes, from + (size_t)at[i] * bytes, bytes);
+            if (i % KOP_CHUNK == 0)
+                KAENA_TRY(kop_poll(call));
         }
+        to += n * bytes;
+        KAENA_TRY(kop_poll(call));
+    }
     return KAENA_OK;
 }
 

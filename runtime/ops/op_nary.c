@@ -327,18 +327,16 @@ kaena_status kop_eval_where(kop_call *call)
     int64_t inner = b->dim[b->rank - 1];
     const int64_t step[3] = {b->stride[0][b->rank - 1], b->stride[1][b->rank - 1],
                              b->stride[2][b->rank - 1]};
+    const kop_copiers *copy = kop_copiers_of(size);
     char *to = out->data;
     for (int64_t row = 0; row * inner < (int64_t)total; row++) {
-        const uint8_t *condition = call->in[0]->data;
-        int64_t base[3];
+        const char *from[3];
         for (uint32_t i = 0; i < 3; i++)
-            base[i] = kop_bcast_offset(b, i, row);
-        for (int64_t j = 0; j < inner; j++) {
-            uint32_t pick = condition[base[0] + j * step[0]] ? 1 : 2;
-            const char *from = call->in[pick]->data;
-            memcpy(to, from + (size_t)(base[pick] + j * step[pick]) * size, size);
-            to += size;
-        }
+            from[i] = (const char *)call->in[i]->data +
+                      (size_t)kop_bcast_offset(b, i, row) * (i ? size : 1);
+        copy->select(to, (const uint8_t *)from[0], step[0], from[1], step[1], from[2], step[2],
+                     inner);
+        to += (size_t)inner * size;
         KAENA_TRY(kop_poll(call));
     }
     return KAENA_OK;

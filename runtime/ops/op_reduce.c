@@ -99,21 +99,31 @@ static double first_float(kop_op op)
     return op == KOP_ReduceMax ? -INFINITY : op == KOP_ReduceMin ? INFINITY : op == KOP_ReduceProd;
 }
 
-static double fold_float(kop_op op, double acc, double v, double top)
+#define FOLD_RUN(expression)                                                                       \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+        double v = kop_matrix_at(x, at + i * step);                                                \
+        acc = (expression);                                                                        \
+    }                                                                                              \
+    return acc;
+
+/* Folds |n| elements that are |step| apart into |acc|. */
+static double fold_run(kop_op op, double acc, const kop_matrix *x, int64_t at, int64_t step,
+                       int64_t n, double top)
 {
-    if (op == KOP_ReduceMax)
-        return isnan(acc) || acc > v ? acc : v;
-    if (op == KOP_ReduceMin)
-        return isnan(acc) || acc < v ? acc : v;
-    if (op == KOP_ReduceProd)
-        return acc * v;
-    if (op == KOP_ReduceL1)
-        return acc + fabs(v);
-    if (op == KOP_ReduceL2 || op == KOP_ReduceSumSquare)
-        return acc + v * v;
-    if (op == KOP_ReduceLogSumExp)
-        return acc + exp(v - top);
-    return acc + v;
+    if (op == KOP_ReduceMax) {
+        FOLD_RUN(isnan(acc) || acc > v ? acc : v)
+    } else if (op == KOP_ReduceMin) {
+        FOLD_RUN(isnan(acc) || acc < v ? acc : v)
+    } else if (op == KOP_ReduceProd) {
+        FOLD_RUN(acc * v)
+    } else if (op == KOP_ReduceL1) {
+        FOLD_RUN(acc + fabs(v))
+    } else if (op == KOP_ReduceL2 || op == KOP_ReduceSumSquare) {
+        FOLD_RUN(acc + v * v)
+    } else if (op == KOP_ReduceLogSumExp) {
+        FOLD_RUN(acc + exp(v - top))
+    }
+    FOLD_RUN(acc + v)
 }
 
 static double last_float(kop_op op, double acc, double n, double top)
@@ -128,19 +138,20 @@ static double last_float(kop_op op, double acc, double n, double top)
 }
 
 /* One result: folds the elements of group 1 from |base| on. */
-static double reduce_floats(kop_op op, const kop_tensor *x, const reduce_walk *w, int64_t base,
+static double reduce_floats(kop_op op, const kop_matrix *x, const reduce_walk *w, int64_t base,
                             double n)
 {
+    int32_t last = w->n[1] - 1;
+    int64_t run = last < 0 ? 1 : w->dim[1][last], step = last < 0 ? 0 : w->stride[1][last];
     double top = 0;
     for (int pass = op == KOP_ReduceLogSumExp ? 0 : 1; pass < 2; pass++) {
         kop_op how = pass == 0 ? KOP_ReduceMax : op;
         double acc = first_float(how);
         int64_t index[KAENA_MAX_RANK] = {0};
         if (n > 0)
-            do
-                acc = fold_float(how, acc,
-                                 kop_get_float(x, (size_t)(base + offset_of(w, 1, index))), top);
-            while (kop_next(index, w->dim[1], w->n[1]));
+            do /* index[last] stays 0 */
+                acc = fold_run(how, acc, x, base + offset_of(w, 1, index), step, run, top);
+            while (kop_next(index, w->dim[1], last));
         if (pass == 1)
             return last_float(op, acc, n, top);
         top = isfinite(acc) ? acc : 0;
@@ -192,6 +203,10 @@ kaena_status kop_eval_reduce(kop_call *call)
                  call->op != KOP_ReduceLogSum && call->op != KOP_ReduceLogSumExp;
     if (exact && n == 0 && call->op == KOP_ReduceMean)
         return KOP_BAD(call, "the mean of no integers");
+    kop_matrix values = {.data = x->data, .is_f64 = x->dtype != KAENA_F32};
+    bool wide = x->dtype != KAENA_F32 && x->dtype != KAENA_F64 && !(exact && n > 0);
+    if (wide && !(values.data = kop_doubles(call, x)))
+        return KAENA_RESOURCE_EXHAUSTED;
     int64_t index[KAENA_MAX_RANK] = {0};
     size_t at = 0;
     do {
@@ -199,7 +214,7 @@ kaena_status kop_eval_reduce(kop_call *call)
         if (exact && n > 0)
             kop_set_int(out, at, (int64_t)reduce_ints(call->op, x, &w, base, n));
         else /* the least or largest value stands for infinity where the type has none */
-            kop_set_float(out, at, reduce_floats(call->op, x, &w, base, (double)n));
+            kop_set_float(out, at, reduce_floats(call->op, &values, &w, base, (double)n));
         at++;
         KAENA_TRY(kop_poll(call));
     } while (kop_next(index, w.dim[0], w.n[0]));

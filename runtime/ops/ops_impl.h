@@ -158,6 +158,22 @@ static inline bool kop_next(int64_t *index, const int64_t *dim, int32_t rank)
 /* Product of dimensions [from, to) of a checked shape. */
 int64_t kop_span(const kaena_shape *s, int32_t from, int32_t to);
 
+/* Loops over elements of one size; strides and places count in elements. */
+typedef struct kop_copiers {
+    size_t size;
+    /* to[r][c] = from[r * row_step + c * step] */
+    void (*plane)(void *to, const void *from, int64_t rows, int64_t row_step, int64_t columns,
+                  int64_t step);
+    /* to[i] = from[at[i]] */
+    void (*pick)(void *to, const void *from, const int64_t *at, int64_t n);
+    /* to[i] = c[i * step_c] ? a[i * step_a] : b[i * step_b] */
+    void (*select)(void *to, const uint8_t *c, int64_t step_c, const void *a, int64_t step_a,
+                   const void *b, int64_t step_b, int64_t n);
+} kop_copiers;
+
+/* Those of a type's |size|; never NULL. */
+const kop_copiers *kop_copiers_of(size_t size);
+
 /* dst[j] = src[offset of j]: copies |dim| elements of |size| bytes walking |stride| (elements,
  * maybe 0 or negative). */
 kaena_status kop_copy_strided(kop_call *call, void *dst, const void *src, size_t size, int32_t rank,

@@ -348,33 +348,3 @@ int64_t kop_bcast_offset(const kop_bcast *b, uint32_t i, int64_t row)
     }
     return offset;
 }
-
-/* --- Copies --- */
-
-kaena_status kop_copy_strided(kop_call *call, void *dst, const void *src, size_t size, int32_t rank,
-                              const int64_t *dim, const int64_t *stride)
-{
-    int64_t index[KAENA_MAX_RANK] = {0}, inner = rank ? dim[rank - 1] : 1;
-    int64_t step = rank ? stride[rank - 1] : 0;
-    for (int32_t d = 0; d < rank; d++)
-        if (dim[d] == 0)
-            return KAENA_OK;
-    char *to = dst;
-    do {
-        const char *from = src;
-        for (int32_t d = 0; d < rank - 1; d++)
-            from += index[d] * stride[d] * (int64_t)size;
-        if (step == 1) {
-            memcpy(to, from, (size_t)inner * size);
-        } else if (size == 4) {
-            for (int64_t i = 0; i < inner; i++)
-                memcpy(to + i * 4, from + i * step * 4, 4);
-        } else {
-            for (int64_t i = 0; i < inner; i++)
-                memcpy(to + i * (int64_t)size, from + i * step * (int64_t)size, size);
-        }
-        to += inner * (int64_t)size;
-        KAENA_TRY(kop_poll(call));
-    } while (rank > 1 && kop_next(index, dim, rank - 1));
-    return KAENA_OK;
-}

@@ -249,6 +249,33 @@ KTEST(ops_select, order)
                "length of 3");
 }
 
+/* Large enough that loops over tiles and their rests run, in every size of an element. */
+KTEST(ops_layout, transposes_of_all_sizes)
+{
+    static const kaena_dtype types[] = {KAENA_I8, KAENA_F16, KAENA_F32, KAENA_I64, KAENA_STRING};
+    const int64_t rows = 19, columns = 35;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        size_t size = kaena_dtype_size(types[t]);
+        ops_call *c = malloc(sizeof *c);
+        ops_prepare(c, KOP_Transpose, "perm=[1,2,0]", "f32[19,5,7]");
+        c->in[0].dtype = types[t];
+        c->in[0].data = kaena_arena_array(&c->arena, (size_t)(rows * columns), size);
+        unsigned char *in = c->in[0].data;
+        for (size_t i = 0; i < (size_t)(rows * columns) * size; i++)
+            in[i] = (unsigned char)(i * 7 + i / 251);
+        c->call.n_out = 1;
+        c->call.env = &c->env;
+        cr_assert_eq(kop_eval(&c->call), KAENA_OK, "%s", c->err.what);
+        const unsigned char *out = c->out[0].data;
+        for (int64_t i = 0; i < rows * columns; i++)
+            cr_assert_eq(memcmp(out + (size_t)i * size,
+                                in + (size_t)(i % rows * columns + i / rows) * size, size),
+                         0, "%s, element %d", kaena_dtype_name(types[t]), (int)i);
+        kaena_arena_fini(&c->arena);
+        free(c);
+    }
+}
+
 KTEST(ops_cast, cast)
 {
     ops_check(KOP_Cast, "to=2", "f32[4] -1 1.9 300 nan", "uint8[4] 0 1 255 0");
