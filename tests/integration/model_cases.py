@@ -121,7 +121,7 @@ def mxnet_cases():
 def tensorflow_cases():
     for model in sorted((shared() / "tensorflow" / "models").iterdir()):
         saved = (model / "saved_model").is_dir()
-        sets = list(json_sets(model, lambda t: t["key"] if saved else t["tensor"]))
+        sets = list(json_sets(model, lambda t: t["tensor"]))
         yield Case(model.name, "TENSORFLOW", model / ("saved_model" if saved else "model.pb"), [], sets)
 
 
