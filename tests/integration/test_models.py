@@ -125,7 +125,12 @@ def main():
                 continue
             for mode in BOUNDS[case.framework]:
                 for tpbs in options.tpbs or [1, 4]:
-                    result = run(krtd, case, mode, tpbs)
+                    try:
+                        result = run(krtd, case, mode, tpbs)
+                    except (AssertionError, RuntimeError, subprocess.CalledProcessError) as error:
+                        print(f"{case.name}: {error}", file=sys.stderr)
+                        result = Result(BOUNDS[case.framework][mode])
+                        result.within = False
                     failed += not result.within
                     rows.append(result.line(case, mode, tpbs))
                     print(rows[-1], flush=True)
