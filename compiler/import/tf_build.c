@@ -22,10 +22,14 @@ kgr_node *tf_node_begin(tf_xlat *x, kop_op op, kgr_value *const *in, uint32_t n_
         (void)tf_lacks(x, "%u inputs and %u results are too many", n_in, n_out);
         return NULL;
     }
+    /* The node that the report should call by the framework's name is the canonical one. */
+    const char *name = x->node->name;
+    if (!x->row || op != x->row->canonical)
+        name = kaena_arena_printf(x->imp->arena, "%s/%s", name, kop_row_of(op)->name);
     for (uint32_t i = 0; i < n_out; i++)
-        names[i] = x->node->name;
+        names[i] = name;
     kgr_node *n =
-        kgr_node_add(x->imp->g, NULL, op, x->node->name, x->node->op, in, n_in, names, n_out);
+        name ? kgr_node_add(x->imp->g, NULL, op, name, x->node->op, in, n_in, names, n_out) : NULL;
     if (!n)
         fail_no_memory(x);
     return n;
@@ -72,6 +76,8 @@ static kaena_status infer(tf_xlat *x, kgr_node *n)
 static size_t foldable(const kgr_node *n)
 {
     bool of_shape = n->op == KOP_Shape || n->op == KOP_Size;
+    if (n->op == KOP_RandomNormalLike || n->op == KOP_RandomUniformLike)
+        return 0;      /* new numbers in each inference */
     bool small = true; /* all operands; then a result of unknown size is small too */
     size_t bytes = 0;
     for (uint32_t i = 0; i < n->n_in; i++) {

@@ -249,6 +249,19 @@ kaena_status tf_x_lin_space(tf_xlat *x)
     return tf_done(x, tf_op2(x, KOP_Add, from, way));
 }
 
+/* Numbers of their own in each inference, in the shape that the operand says. */
+kaena_status tf_x_random(tf_xlat *x)
+{
+    kaena_dtype type = tf_type(x, "dtype", KAENA_F32);
+    kgr_value *like = tf_cast(x, tf_i64(x, 0), type);
+    like = tf_expand(x, like, ints64(x, x->in[0]));
+    kgr_node *n = tf_node_begin(x, x->row->canonical, &like, 1, 1);
+    int64_t seed = tf_int(x, "seed", 0) ^ tf_int(x, "seed2", 0);
+    if (seed)
+        tf_set_float(x, n, "seed", (float)seed);
+    return tf_done(x, tf_node_end(x, n));
+}
+
 kaena_status tf_x_one_hot(tf_xlat *x)
 {
     kgr_value *index = ints64(x, x->in[0]), *depth = ints64(x, x->in[1]);

@@ -110,6 +110,7 @@ kaena_status kcc_pass_simplify(kgr_graph *g, const kcc_options *opt, kaena_err *
     (void)opt;
     const rule_index x = index_rules();
     bool changed = true;
+    KAENA_TRY(kcc_turn_images(g, err));
     /* Every rule leaves fewer or simpler nodes; chains collapse in one sweep, since operands come
      * first. The bound only keeps two rules that undo each other from going on forever. */
     for (int i = 0; i < 32 && changed; i++) {

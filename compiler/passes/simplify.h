@@ -8,6 +8,10 @@
  * did, and then may have removed |n| (no other node that stands behind it). */
 typedef kaena_status (*kcc_rule_fn)(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 
+/* simplify_turn.c: Transposes of images move behind what could be fused to the node before them.
+ * Near-linear. */
+kaena_status kcc_turn_images(kgr_graph *g, kaena_err *err);
+
 /* simplify_shape.c: nodes that move elements about, or do not even that. */
 kaena_status kcc_rule_same(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 kaena_status kcc_rule_reshape(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
