@@ -11,6 +11,7 @@
  * whole models
  *     --rel X --abs X   the tolerance (defaults 1e-3 and 1e-5)
  *     --all-supported   a case with something unsupported counts as failed
+ *     --table           prints results by suite and by operator
  *     --quiet           only what did not go as expected, and the count */
 #include <errno.h>
 #include <fnmatch.h>
@@ -39,14 +40,15 @@ typedef struct options {
     conf_xfail xfail;
     conf_tolerance tolerance;
     quota at_least, at_least_common;
-    bool quiet, chosen, all_supported;
+    bool quiet, chosen, all_supported, table;
 } options;
 
 /* How one case went. */
 typedef struct result {
     verdict verdict;
     uint32_t n_sets, device_nodes;
-    bool common;  /* all tensors are of the common types */
+    bool common; /* all tensors are of the common types */
+    conf_ops ops;
     double worst; /* of the tolerance */
     double seconds;
     char text[1024]; /* of a failure, or what is unsupported */
@@ -79,6 +81,8 @@ static bool run_set(const conf_backend *backend, const conf_case *c, uint32_t in
         s = KAENA_UNIMPLEMENTED; /* the data is a sequence or an optional, as the model is */
     if (s == KAENA_OK)
         s = o->suite->import(arena, c->dir, set, &g, &err);
+    if (s == KAENA_OK)
+        conf_ops_of(g, &r->ops);
     if (s == KAENA_OK && g->n_outputs != set->n_out)
         s = KAENA_FAIL(&err, INVALID_ARGUMENT, "the model has %u outputs, the data set %u",
                        g->n_outputs, set->n_out);
@@ -164,11 +168,15 @@ static bool enough(const conf_backend *backend, const char *of, size_t passed, s
 static bool run_backend(const conf_backend *backend, const conf_cases *cases, const options *o)
 {
     size_t count[N_VERDICTS] = {0};
+    conf_table *table = calloc(1, sizeof *table);
+    if (!table)
+        abort();
     size_t n_unexpected = 0, n_on_device = 0, n_common = 0, n_common_passed = 0, n = 0;
     for (size_t i = 0; i < cases->n; i++) {
         if (o->only && fnmatch(o->only, cases->list[i].name, 0) != 0)
             continue;
         result r = run_case(backend, &cases->list[i], o);
+        conf_table_add(table, cases->list[i].name, &r.ops, r.verdict == PASSED, r.device_nodes > 0);
         n++;
         count[r.verdict]++;
         n_common += r.common;
@@ -176,6 +184,9 @@ static bool run_backend(const conf_backend *backend, const conf_cases *cases, co
         n_on_device += r.verdict == PASSED && r.device_nodes > 0;
         n_unexpected += !report(backend, &cases->list[i], &r, o);
     }
+    if (o->table)
+        conf_table_print(table, backend->name);
+    free(table);
     printf("%s: %zu passed, %zu failed, %zu unsupported operator\n", backend->name, count[PASSED],
            count[FAILED], count[UNSUPPORTED]);
     bool good = enough(backend, "", count[PASSED], n, o->at_least);
@@ -230,6 +241,7 @@ static void parse_options(int argc, char **argv, options *o)
         {"largest", no_argument, NULL, 'l'},
         {"rel", required_argument, NULL, 'r'},
         {"abs", required_argument, NULL, 'a'},
+        {"table", no_argument, NULL, 't'},
         {"quiet", no_argument, NULL, 'q'},
         {"all-supported", no_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
@@ -263,6 +275,9 @@ static void parse_options(int argc, char **argv, options *o)
             break;
         case 'a':
             o->tolerance.abs = number(optarg);
+            break;
+        case 't':
+            o->table = true;
             break;
         case 'q':
             o->quiet = true;

@@ -100,6 +100,28 @@ typedef struct conf_difference {
 bool conf_compare(const kop_tensor *got, const kop_tensor *want, const conf_tolerance *tolerance,
                   conf_difference *d);
 
+/* --- Table ----------------------------------------------------------------------------------- */
+
+/* Operators of a case's model, its bodies' too. */
+typedef struct conf_ops {
+    bool has[KOP_COUNT];
+} conf_ops;
+void conf_ops_of(const kgr_graph *g, conf_ops *out);
+
+typedef struct conf_count {
+    size_t cases, passed, on_device; /* of those that passed, with nodes on the device */
+} conf_count;
+
+#define CONF_MAX_SUITES 64
+typedef struct conf_table {
+    char suite_name[CONF_MAX_SUITES][64];
+    conf_count suite[CONF_MAX_SUITES], op[KOP_COUNT]; /* KOP_NONE: no graph was imported */
+    size_t n_suites;
+} conf_table;
+void conf_table_add(conf_table *t, const char *name, const conf_ops *ops, bool passed,
+                    bool on_device);
+void conf_table_print(const conf_table *t, const char *backend);
+
 /* --- Expected failures ----------------------------------------------------------------------- */
 
 /* Lines "pattern  reason" (fnmatch over case names); '#' begins a comment. */

@@ -24,4 +24,4 @@ if [ -n "${KAENA_SHARED_DIR:-}" ] && [ -d "$backend" ]; then
 else
     echo "KAENA_SHARED_DIR is not set: only the cases of libonnx-testdata run" >&2
 fi
-exec "$runner" --xfail "$here/xfail.txt" --at-least 97% --all-supported --quiet "$@"
+exec "$runner" --xfail "$here/xfail.txt" --at-least 97% --all-supported --table --quiet "$@"
