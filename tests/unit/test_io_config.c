@@ -114,7 +114,7 @@ KTEST(io_config, bad_pbtxt_is_explained)
         {"inputs { name: 'x' shape: [1,2 }", "',' or ']' expected"},
         {"inputs { name: 'x' dtype: FLOAT33 }", "one of the names of its values"},
         {"inputs { name: 'x' dtype: 77 }", "an element type such as FLOAT32"},
-        {"inputs { name: 'x' rank: 2 }", "'name', 'dtype' or 'shape' expected"},
+        {"inputs { name: 'x' rank: 2 }", "'name', 'dtype', 'shape', 'kind' or 'any_rank' expected"},
         {"inputs { name: 'x' } inputs { name: 'x' }", "named twice"},
         {"inputs { name: 'x", "does not end on its line"},
         {"inputs { name: 'x' ", "expected"},

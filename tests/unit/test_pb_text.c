@@ -99,7 +99,7 @@ KTEST(pb_text, nesting_is_bounded)
     kaena_err err;
     Tensorflow__GraphDef *g;
     kaena_arena_init(&a, 0);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 100; i++)
         strcat(text, more);
     KTEST_FAILS(err, INVALID_ARGUMENT, "nested too deeply", parse(&a, text, &g, &err));
     strcpy(text, "unknown ");
