@@ -84,6 +84,11 @@ static kaena_status fold_graph(kgr_graph *g, const kcc_options *opt, kaena_err *
     return KAENA_OK;
 }
 
+static kaena_status stage_quantise(kcc_compilation *c, kaena_err *err)
+{
+    return each_graph(c, kcc_pass_quantise, err);
+}
+
 static kaena_status stage_fold(kcc_compilation *c, kaena_err *err)
 {
     return each_graph(c, fold_graph, err);
@@ -225,6 +230,7 @@ static const struct stage {
     {"import", stage_import, "a graph of canonical operators"},
     {"pin", stage_pin, "places of the nodes that the user placed"},
     {"infer", stage_infer, "types and shapes of all values"},
+    {"quantise", stage_quantise, "products between Dequantize- and QuantizeLinear on integers"},
     {"fold", stage_fold, "no node has constant inputs alone"},
     {"simplify", stage_simplify, "fewer and more regular nodes"},
     {"fuse", stage_fuse, "scales, biases, residuals and activations inside the nodes before them"},

@@ -17,6 +17,9 @@ kaena_status kcc_pass_pin(kgr_graph *g, const kcc_options *opt, kaena_err *err) 
 /* Types and shapes of all values; shape arithmetic becomes constants. */
 kaena_status kcc_pass_infer(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 
+/* DequantizeLinear, operator, QuantizeLinear become one operator on integers. */
+kaena_status kcc_pass_quantise(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
+
 /* Nodes whose inputs are all constants become constants. */
 kaena_status kcc_pass_fold(kgr_graph *g, const kcc_options *opt, kaena_err *err) KAENA_CHECKED;
 

@@ -15,7 +15,8 @@ static bool is_small(const kop_tensor *t)
 
 static bool can_evaluate(const kgr_node *n)
 {
-    if (n->n_in == 0 || n->n_body)
+    /* Weights that are dequantised are no shapes, and passes want to see where they come from. */
+    if (n->n_in == 0 || n->n_body || n->op == KOP_DequantizeLinear)
         return false;
     for (uint32_t i = 0; i < n->n_out; i++)
         if (!is_small(&n->out[i]->t) || n->out[i]->t.dtype == KAENA_STRING || n->out[i]->is_output)

@@ -20,7 +20,7 @@ static kaena_status execute_passes(kaena_arena *arena, kgr_graph *g, const kop_t
     kop_env env = {.arena = arena};
     const kcc_options opt = {.cast = KCC_CAST_NONE, .num_tpbs = 1};
     static kaena_status (*const passes[])(kgr_graph *, const kcc_options *, kaena_err *) = {
-        kcc_pass_infer, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
+        kcc_pass_infer, kcc_pass_quantise, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
         KAENA_TRY(passes[i](g, &opt, err));
         KAENA_TRY(kgr_check(g, err));

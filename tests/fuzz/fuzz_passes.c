@@ -36,7 +36,7 @@ static bool is_small(const kgr_graph *g)
 static void run(kgr_graph *g, kcc_cast cast)
 {
     static kaena_status (*const passes[])(kgr_graph *, const kcc_options *, kaena_err *) = {
-        kcc_pass_infer, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
+        kcc_pass_infer, kcc_pass_quantise, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
     const kcc_options opt = {.cast = cast, .num_tpbs = 1};
     kaena_err err;
     kaena_err_init(&err);

@@ -1,7 +1,7 @@
 /* Golden tests: each FILE.kg holds directives, a graph, a line of dashes, and the graph that the
  * passes leave. `golden DIR` compares, `golden --update DIR` rewrites what is below the dashes.
  *
- *   # passes: infer fold bodies scan simplify fuse partition cast steps     in this order
+ *   # passes: infer quantise fold bodies scan simplify fuse partition cast steps     in this order
  *   # cast: all | matmul | none                                  default all
  *   # host: Erf Resize                                           operators the device cannot run
  *   # fails: part of the message                                 instead of a graph: the last pass
@@ -52,8 +52,9 @@ static kaena_status run_pass(golden *t, kgr_graph *g, const char *name, kaena_er
         const char *name;
         kaena_status (*run)(kgr_graph *g, const kcc_options *opt, kaena_err *err);
     } passes[] = {
-        {"infer", kcc_pass_infer}, {"fold", kcc_pass_fold}, {"simplify", kcc_pass_simplify},
-        {"fuse", kcc_pass_fuse},   {"cast", kcc_pass_cast}, {"scan", kcc_pass_scan},
+        {"infer", kcc_pass_infer},       {"quantise", kcc_pass_quantise}, {"fold", kcc_pass_fold},
+        {"simplify", kcc_pass_simplify}, {"fuse", kcc_pass_fuse},         {"cast", kcc_pass_cast},
+        {"scan", kcc_pass_scan},
     };
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++)
         if (strcmp(name, passes[i].name) == 0)

@@ -36,6 +36,7 @@ static inline void lower_text(lowered *l, const char *text, kcc_cast cast, kcc_o
     KTEST_OK(err, kgr_parse(&l->arena, text, strlen(text), &l->graph, &err));
     KTEST_OK(err, kcc_pass_infer(l->graph, &l->opt, &err));
     if (fuse) {
+        KTEST_OK(err, kcc_pass_quantise(l->graph, &l->opt, &err));
         KTEST_OK(err, kcc_pass_fold(l->graph, &l->opt, &err));
         KTEST_OK(err, kcc_pass_simplify(l->graph, &l->opt, &err));
         KTEST_OK(err, kcc_pass_fuse(l->graph, &l->opt, &err));

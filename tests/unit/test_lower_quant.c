@@ -79,3 +79,67 @@ KTEST(lower_quant, bits_do_not_depend_on_the_schedule)
     for (size_t i = 0; i < N_CASES; i++)
         check_bits(&cases[i], counts, sizeof counts / sizeof *counts);
 }
+
+/* --- What exporters write: operators between DequantizeLinear and QuantizeLinear --- */
+
+#define QUANTISED                                                                                  \
+    "const %xs: float32[] = fill 0.0078125 const %xz: uint8[] = fill 128 const %ws: float32[16] "  \
+    "= "                                                                                           \
+    "random 9 const %as: float32[] = fill 0.04 const %az: uint8[] = fill 20 const %bs: float32[] " \
+    "= fill 0.0625 const %i8: int8[] = fill 0 "                                                    \
+    "%xq: none[*] = QuantizeLinear(%x, %xs, %xz) %xd: none[*] = DequantizeLinear(%xq, %xs, %xz) "
+
+/* The results are uint8: one step of 255 apart where the float sum fell on the other side of a
+ * tie. */
+static const graph_case between[] = {
+    {"convolutions with bias and relu, a pooling, a head",
+     "graph \"g\" { input %x: float32[1,3,12,10] " QUANTISED
+     "const %w: int8[16,3,3,3] = random 1 %wd: none[*] = DequantizeLinear(%w, %bs, %i8) "
+     "const %b: float32[16] = random 3 %c: none[*] = Conv(%xd, %wd, %b) {pads=[1,1,1,1]} "
+     "%r: none[*] = Relu(%c) %rq: none[*] = QuantizeLinear(%r, %as, %az) "
+     "%rd: none[*] = DequantizeLinear(%rq, %as, %az) "
+     "%p: none[*] = MaxPool(%rd) {kernel_shape=[2,2], strides=[2,2]} "
+     "%pq: none[*] = QuantizeLinear(%p, %as, %az) %pd: none[*] = DequantizeLinear(%pq, %as, %az) "
+     "const %v: float32[24,16,1,1] = random 4 %vq: none[*] = QuantizeLinear(%v, %bs, %i8) "
+     "%vd: none[*] = DequantizeLinear(%vq, %bs, %i8) const %h: float32[] = fill 6.0 "
+     "const %l: float32[] = fill 0.0 %d: none[*] = Conv(%pd, %vd) %e: none[*] = Clip(%d, %l, %h) "
+     "%eq: none[*] = QuantizeLinear(%e, %as, %az) output %eq }",
+     1.01 / 128},
+    {"dense layers of three kinds",
+     "graph \"g\" { input %x: float32[7,18] " QUANTISED
+     "const %w: int8[18,16] = random 1 const %one: float32[16] = fill 0.03 const %wz: int8[16] = "
+     "fill 0 %wd: none[*] = DequantizeLinear(%w, %one, %wz) {axis=1} %m: none[*] = MatMul(%xd, "
+     "%wd) "
+     "const %b: float32[16] = random 3 %a: none[*] = Add(%m, %b) %aq: none[*] = "
+     "QuantizeLinear(%a, %as, %az) %ad: none[*] = DequantizeLinear(%aq, %as, %az) "
+     "const %v: int8[9,16] = random 5 %vd: none[*] = DequantizeLinear(%v, %bs, %i8) "
+     "const %ib: int32[9] = random 6 const %is: float32[] = fill 0.0025 "
+     "%id: none[*] = DequantizeLinear(%ib, %is) %g: none[*] = Gemm(%ad, %vd, %id) {transB=1} "
+     "%gq: none[*] = QuantizeLinear(%g, %as, %az) output %gq }",
+     1.01 / 128},
+};
+
+static uint32_t count_ops(const kgr_graph *g, kop_op op)
+{
+    uint32_t n = 0;
+    for (const kgr_node *k = g->first; k; k = k->next)
+        n += k->op == op;
+    return n;
+}
+
+KTEST(lower_quant, joins_what_exporters_write)
+{
+    static const uint32_t counts[] = {1, 2};
+    for (size_t i = 0; i < sizeof between / sizeof *between; i++) {
+        lowered l;
+        lower_text(&l, between[i].text, KCC_CAST_ALL, KCC_OPTIMIZE_LATENCY, 1, true);
+        cr_assert(count_ops(l.graph, KOP_Conv) + count_ops(l.graph, KOP_MatMul) +
+                      count_ops(l.graph, KOP_Gemm) ==
+                  0);
+        cr_assert(count_ops(l.graph, i ? KOP_QLinearMatMul : KOP_QLinearConv) == 2);
+        cr_assert(count_ops(l.graph, KOP_DequantizeLinear) == 0);
+        kaena_arena_fini(&l.arena);
+        check_against_reference(&between[i]);
+        check_bits(&between[i], counts, 2);
+    }
+}

@@ -207,7 +207,7 @@ static void compare(const kop_tensor *want, const kop_tensor *have, uint64_t see
 static void run_all(kgr_graph *g, uint64_t seed)
 {
     static kaena_status (*const passes[])(kgr_graph *, const kcc_options *, kaena_err *) = {
-        kcc_pass_infer, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
+        kcc_pass_infer, kcc_pass_quantise, kcc_pass_fold, kcc_pass_simplify, kcc_pass_fuse};
     kaena_err err;
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
         KTEST_OK(err, passes[i](g, &options, &err));
