@@ -311,8 +311,8 @@ static int run_list(int argc, char **argv)
 
 static const command commands[] = {
     {"compile", run_compile,
-     "compile --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]\n"
-     "        [--tags T,U] [--signature S] [--num-tpbs 1..64] [--output F.neff]\n"
+     "compile --framework MXNET|ONNX|TENSORFLOW --model F [--params F] [--io-config JSON|F]...\n"
+     "        [--dynamic-batch] [--tags T,U] [--signature S] [--num-tpbs 1..64] [--output F.neff]\n"
      "        [--optimize latency|throughput] [--fp32-cast all|matmul|none] [--must-compile] "
      "[--verify] "
      "[--debug]\n"
