@@ -3,28 +3,36 @@
 
 #include <string.h>
 
+#include "paged.h"
+
 typedef struct copying {
     kgr_graph *to;
-    kgr_value **value; /* by id in the source graph */
+    kaena_arena scratch;
+    kcc_paged value; /* kgr_value *, by id in the source graph */
 } copying;
+
+static kgr_value **copy_of(copying *c, const kgr_value *v)
+{
+    return kcc_paged_at(&c->value, &c->scratch, v->id, sizeof(kgr_value *));
+}
 
 static kgr_value *copy_value(copying *c, const kgr_value *v)
 {
     if (!v)
         return NULL;
-    if (!c->value[v->id]) {
-        c->value[v->id] = v->t.data
-                              ? kgr_const_add(c->to, v->name, v->t.dtype, &v->t.shape, v->t.data)
-                              : kgr_value_add(c->to, v->name, v->t.dtype, &v->t.shape);
-        c->value[v->id]->t = v->t;
+    kgr_value **copy = copy_of(c, v);
+    if (!*copy) {
+        *copy = v->t.data ? kgr_const_add(c->to, v->name, v->t.dtype, &v->t.shape, v->t.data)
+                          : kgr_value_add(c->to, v->name, v->t.dtype, &v->t.shape);
+        (*copy)->t = v->t;
     }
-    return c->value[v->id];
+    return *copy;
 }
 
 kgr_graph *kcc_host_graph(kaena_arena *arena, const kgr_graph *g, const kcc_step *step)
 {
-    copying c = {.to = kgr_graph_create(arena, g->name),
-                 .value = KAENA_NEW_N(arena, kgr_value *, g->n_values)};
+    copying c = {.to = kgr_graph_create(arena, g->name)};
+    kaena_arena_init(&c.scratch, 0);
     for (uint32_t i = 0; i < step->n_in; i++)
         kgr_input_add(c.to, copy_value(&c, step->in[i]));
     for (uint32_t i = 0; i < step->n_nodes; i++) {
@@ -46,10 +54,11 @@ kgr_graph *kcc_host_graph(kaena_arena *arena, const kgr_graph *g, const kcc_step
             kgr_node_set_bodies(c.to, copy, body, n->n_body);
         for (uint32_t k = 0; k < n->n_out; k++) {
             copy->out[k]->t = n->out[k]->t;
-            c.value[n->out[k]->id] = copy->out[k];
+            *copy_of(&c, n->out[k]) = copy->out[k];
         }
     }
     for (uint32_t i = 0; i < step->n_out; i++)
         kgr_output_add(c.to, copy_value(&c, step->out[i]));
+    kaena_arena_fini(&c.scratch);
     return c.to;
 }

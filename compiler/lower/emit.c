@@ -30,20 +30,13 @@ kcc_buffer *kcc_workspace_add(kcc_module *m, const kgr_node *n, uint64_t bytes)
 const kcc_view *kcc_view_of(const kcc_module *m, const kgr_value *v)
 {
     static const kcc_view absent;
-    return v->id < m->cap_views ? &m->view[v->id] : &absent;
+    const kcc_view *view = kcc_paged_find(&m->view, v->id, sizeof *view);
+    return view ? view : &absent;
 }
 
 void kcc_view_set(kcc_module *m, const kgr_value *v, const kcc_view *view)
 {
-    if (v->id >= m->cap_views) {
-        uint32_t capacity = m->cap_views * 2 > v->id + 64 ? m->cap_views * 2 : v->id + 64;
-        kcc_view *grown = KAENA_NEW_N(m->arena, kcc_view, capacity);
-        if (m->cap_views)
-            memcpy(grown, m->view, m->cap_views * sizeof *grown);
-        m->view = grown;
-        m->cap_views = capacity;
-    }
-    m->view[v->id] = *view;
+    *(kcc_view *)kcc_paged_at(&m->view, m->arena, v->id, sizeof *view) = *view;
 }
 
 kisa_inst *kcc_inst(kcc_module *m, uint32_t tpb, kisa_op op)

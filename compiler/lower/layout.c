@@ -29,21 +29,19 @@ typedef struct plan {
 
 typedef struct layout {
     kcc_module *m;
-    plan *of;
-    uint32_t n;
+    kcc_paged of;             /* plans, by value id */
+    kcc_paged copies, panels; /* kgr_value *, by the id of what they are made of */
 } layout;
 
 static plan *plan_of(layout *l, const kgr_value *v)
 {
-    if (v->id >= l->n) {
-        uint32_t n = v->id * 2 + 64;
-        plan *grown = KAENA_NEW_N(l->m->arena, plan, n);
-        if (l->n)
-            memcpy(grown, l->of, l->n * sizeof *grown);
-        l->of = grown;
-        l->n = n;
-    }
-    return &l->of[v->id];
+    return kcc_paged_at(&l->of, l->m->arena, v->id, sizeof(plan));
+}
+
+/* What has been made of |v| for some readers, in such a table; to be filled in. */
+static kgr_value **made_of(layout *l, kcc_paged *table, const kgr_value *v)
+{
+    return kcc_paged_at(table, l->m->arena, v->id, sizeof(kgr_value *));
 }
 
 static bool is_const(const kgr_value *v)
@@ -404,7 +402,7 @@ static bool readable(const kgr_node *n, const kcc_row *row, const kcc_view *view
 
 /* Puts a copy before node |i| where it cannot read its first input; returns how many nodes came in.
  */
-static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
+static uint32_t fix_input(layout *l, uint32_t i)
 {
     kgr_node *n = l->m->node[i];
     const kcc_row *row = kcc_row_of(n->op);
@@ -413,7 +411,7 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
     if (n->n_in == 0 || !n->in[0] || is_const(n->in[0]) ||
         readable(n, row, kcc_view_of(l->m, n->in[0])))
         return 0;
-    kgr_value *v = n->in[0], *copy = v->id < l->n ? copies[v->id] : NULL;
+    kgr_value *v = n->in[0], *copy = *made_of(l, &l->copies, v);
     if (copy && readable(n, row, kcc_view_of(l->m, copy))) {
         kgr_node_set_input(n, 0, copy);
         return 0;
@@ -438,7 +436,7 @@ static uint32_t fix_input(layout *l, uint32_t i, kgr_value **copies)
 
 /* A computed second operand of a product goes into panels first; an index of a look-up must be
  * dense. Returns how many nodes came in. */
-static uint32_t fix_second(layout *l, uint32_t i, kgr_value **panels, uint32_t n_panels)
+static uint32_t fix_second(layout *l, uint32_t i)
 {
     kcc_module *m = l->m;
     kgr_node *n = m->node[i];
@@ -446,7 +444,7 @@ static uint32_t fix_second(layout *l, uint32_t i, kgr_value **panels, uint32_t n
     bool index = n->op == KOP_Gather && !is_const(n->in[1]) && !is_dense(kcc_view_of(m, n->in[1]));
     if (!product && !index)
         return 0;
-    kgr_value *v = n->in[1], *made = product && v->id < n_panels ? panels[v->id] : NULL;
+    kgr_value *v = n->in[1], *made = product ? *made_of(l, &l->panels, v) : NULL;
     if (made) {
         kgr_node_set_input(n, 1, made);
         return 0;
@@ -462,8 +460,7 @@ static uint32_t fix_second(layout *l, uint32_t i, kgr_value **panels, uint32_t n
     view.buf = kcc_buffer_add(m, kcc_packed_bytes(&v->t.shape, v->t.dtype));
     kcc_view_set(m, made, &view);
     kgr_attr_int(m->graph, made->producer, KCC_PANELS, 1);
-    if (v->id < n_panels)
-        panels[v->id] = made;
+    *made_of(l, &l->panels, v) = made;
     return 1;
 }
 
@@ -548,7 +545,6 @@ kaena_status kcc_layout(kcc_module *m, kaena_err *err)
     KAENA_TRY(kcc_expand_recurrent(m, err));
     kcc_expand_quantised(m);
     layout l = {.m = m};
-    (void)plan_of(&l, m->graph->values[m->graph->n_values - 1]);
     for (uint32_t i = 0; i < m->n_io; i++)
         if (!m->io_written[i])
             io_view(&l, m->io[i], (uint16_t)i);
@@ -558,16 +554,13 @@ kaena_status kcc_layout(kcc_module *m, kaena_err *err)
     find_halos(&l);
     bind_outputs(&l);
     find_concats(&l);
-    uint32_t n_copies = m->graph->n_values * 2 + 64;
-    kgr_value **copies = KAENA_NEW_N(m->arena, kgr_value *, n_copies);
-    kgr_value **panels = KAENA_NEW_N(m->arena, kgr_value *, n_copies);
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         kgr_value *wanted = m->node[i]->n_in ? m->node[i]->in[0] : NULL;
-        uint32_t added = fix_input(&l, i, copies);
-        if (added && wanted->id < n_copies)
-            copies[wanted->id] = m->node[i]->out[0];
+        uint32_t added = fix_input(&l, i);
+        if (added)
+            *made_of(&l, &l.copies, wanted) = m->node[i]->out[0];
         i += added;
-        i += fix_second(&l, i, panels, n_copies);
+        i += fix_second(&l, i);
         place_outputs(&l, m->node[i]);
     }
     return KAENA_OK;

@@ -18,6 +18,7 @@
 #include "graph.h"
 #include "isa.h"
 #include "options.h"
+#include "paged.h"
 
 /* Storage of one or more views. */
 typedef struct kcc_buffer {
@@ -76,8 +77,7 @@ typedef struct kcc_module {
     uint32_t n_tpbs;
     kgr_node **node; /* the step's, in topological order; layout inserts copies */
     uint32_t n_nodes, cap_nodes;
-    kcc_view *view; /* by value id */
-    uint32_t cap_views;
+    kcc_paged view; /* of kcc_view, by value id */
     kcc_buffer **buffer;
     uint32_t n_buffers, cap_buffers;
     kgr_value **io; /* tensors of space IO: inputs of the step, then outputs */

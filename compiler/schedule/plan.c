@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checked.h"
+#include "overlap.h"
 #include "schedule.h"
 
 static int by_size(const void *a, const void *b)
@@ -20,42 +21,103 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* A few ranges that overlap are sorted each time; where there are more, all that have a place are
+ * kept in order. */
+#define FEW 1024
+
+typedef struct packing {
+    kcc_overlap *placed;
+    kcc_live **clash;   /* [n + FEW] what overlaps the range in hand, by offset */
+    kcc_live **ordered; /* [n] all that have a place, by offset; NULL until it is needed */
+    uint32_t n, n_clash, n_ordered;
+} packing;
+
+static void *get_list(uint32_t n)
+{
+    void *list = malloc(((size_t)n + FEW) * sizeof(kcc_live *));
+    if (!list)
+        abort();
+    return list;
+}
+
+/* What of all that has a place overlaps |l|. */
+static void scan_ordered(packing *p, const kcc_live *l, kcc_live *const *order, uint32_t n_order)
+{
+    if (!p->ordered) {
+        p->ordered = get_list(p->n);
+        for (uint32_t i = 0; i < n_order; i++)
+            if (order[i]->offset != UINT64_MAX)
+                p->ordered[p->n_ordered++] = order[i];
+        qsort(p->ordered, p->n_ordered, sizeof(kcc_live *), by_offset);
+    }
+    p->n_clash = 0;
+    for (uint32_t i = 0; i < p->n_ordered; i++)
+        if (p->ordered[i]->first <= l->last && l->first <= p->ordered[i]->last)
+            p->clash[p->n_clash++] = p->ordered[i];
+}
+
+static void note_placed(packing *p, kcc_live *l)
+{
+    kcc_overlap_add(p->placed, l);
+    if (!p->ordered)
+        return;
+    uint32_t low = 0, high = p->n_ordered;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (p->ordered[middle]->offset < l->offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    memmove(&p->ordered[low + 1], &p->ordered[low], (p->n_ordered - low) * sizeof(kcc_live *));
+    p->ordered[low] = l;
+    p->n_ordered++;
+}
+
+/* The smallest gap between what overlaps that has room for |bytes|, else the end. */
+static uint64_t find_gap(const packing *p, uint64_t bytes)
+{
+    uint64_t at = 0, best = UINT64_MAX, best_gap = UINT64_MAX;
+    for (uint32_t k = 0; k < p->n_clash; k++) {
+        const kcc_live *c = p->clash[k];
+        if (c->offset >= at && c->offset - at >= bytes && c->offset - at < best_gap) {
+            best = at;
+            best_gap = c->offset - at;
+        }
+        uint64_t end = kaena_align_up(c->offset + c->bytes, 64);
+        at = end > at ? end : at;
+    }
+    return best == UINT64_MAX ? at : best;
+}
+
 uint64_t kcc_pack_live(kcc_live *live, uint32_t n, uint64_t limit)
 {
-    kcc_live **order = malloc((n + 1) * sizeof(kcc_live *)),
-             **clash = malloc((n + 1) * sizeof(kcc_live *));
+    kcc_live **order = get_list(n);
+    int32_t last = 0;
     uint64_t used = 0;
-    if (!order || !clash)
-        abort();
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         order[i] = &live[i];
+        last = live[i].last > last ? live[i].last : last;
+    }
     qsort(order, n, sizeof(kcc_live *), by_size);
+    packing p = {.placed = kcc_overlap_create(last, n), .clash = get_list(n), .n = n};
     for (uint32_t i = 0; i < n; i++) {
         kcc_live *l = order[i];
-        uint32_t n_clash = 0;
-        for (uint32_t k = 0; k < i; k++)
-            if (order[k]->offset != UINT64_MAX && order[k]->first <= l->last &&
-                l->first <= order[k]->last)
-                clash[n_clash++] = order[k];
-        qsort(clash, n_clash, sizeof(kcc_live *), by_offset);
-        uint64_t at = 0, best = UINT64_MAX, best_gap = UINT64_MAX;
-        for (uint32_t k = 0; k < n_clash; k++) {
-            if (clash[k]->offset >= at && clash[k]->offset - at >= l->bytes &&
-                clash[k]->offset - at < best_gap) {
-                best = at;
-                best_gap = clash[k]->offset - at;
-            }
-            uint64_t end = kaena_align_up(clash[k]->offset + clash[k]->bytes, 64);
-            at = end > at ? end : at;
-        }
-        if (best == UINT64_MAX)
-            best = at;
-        l->offset = kaena_range_inside(best, l->bytes, limit) ? best : UINT64_MAX;
-        if (l->offset != UINT64_MAX && l->offset + l->bytes > used)
-            used = l->offset + l->bytes;
+        if (p.ordered || !kcc_overlap_find(p.placed, l, p.clash, FEW, &p.n_clash))
+            scan_ordered(&p, l, order, i);
+        else
+            qsort(p.clash, p.n_clash, sizeof(kcc_live *), by_offset);
+        uint64_t at = find_gap(&p, l->bytes);
+        l->offset = kaena_range_inside(at, l->bytes, limit) ? at : UINT64_MAX;
+        if (l->offset == UINT64_MAX)
+            continue;
+        note_placed(&p, l);
+        used = l->offset + l->bytes > used ? l->offset + l->bytes : used;
     }
+    kcc_overlap_destroy(p.placed);
+    free(p.ordered);
+    free(p.clash);
     free(order);
-    free(clash);
     return used;
 }
 
@@ -109,6 +171,7 @@ static void touch(const kcc_module *m, uint32_t i, kcc_buffer *b, bool *seen)
 static void find_lives(kcc_module *m)
 {
     bool *seen = KAENA_NEW_N(m->arena, bool, m->n_buffers);
+    kcc_paged index = {0}; /* 1 + place of the node, at the id of its first result */
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const kgr_node *n = m->node[i];
         for (uint32_t k = 0; k < n->n_in + n->n_out; k++) {
@@ -117,9 +180,13 @@ static void find_lives(kcc_module *m)
             if (b)
                 touch(m, i, b, seen);
         }
-        for (const kcc_workspace *w = m->workspace; w; w = w->next)
-            if (w->node == n)
-                touch(m, i, w->buf, seen);
+        if (n->n_out)
+            *(uint32_t *)kcc_paged_at(&index, m->arena, n->out[0]->id, sizeof(uint32_t)) = i + 1;
+    }
+    for (const kcc_workspace *w = m->workspace; w; w = w->next) {
+        const uint32_t *i = kcc_paged_find(&index, w->node->out[0]->id, sizeof *i);
+        if (i && *i)
+            touch(m, *i - 1, w->buf, seen);
     }
 }
 

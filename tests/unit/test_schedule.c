@@ -1,4 +1,6 @@
 /* Scheduling's pure parts: memory packing and even cuts. */
+#include <stdlib.h>
+
 #include "ktest.h"
 #include "schedule.h"
 
@@ -28,6 +30,25 @@ KTEST(schedule, packed_lives_never_overlap)
                 cr_assert(!live[a].bytes || !live[b].bytes || !clash(&live[a], &live[b]),
                           "%d and %d overlap", a, b);
     }
+}
+
+/* Where more ranges overlap than are sorted each time, they find the same places: the many are all
+ * of one size, so that each lies behind the other. */
+KTEST(schedule, very_many_lives_at_once)
+{
+    enum { MANY = 3000, CHAIN = 2000 };
+    kcc_live *live = calloc(MANY + CHAIN, sizeof *live);
+    for (int i = 0; i < MANY; i++)
+        live[i] = (kcc_live){.bytes = 100, .first = i, .last = 10000};
+    for (int i = 0; i < CHAIN; i++) /* two at a time, while all of the many live */
+        live[MANY + i] = (kcc_live){.bytes = 64, .first = 4000 + i, .last = 4001 + i};
+    uint64_t used = kcc_pack_live(live, MANY + CHAIN, UINT64_MAX / 2);
+    cr_assert_eq(used, UINT64_C(128) * MANY + 128);
+    for (int i = 0; i < MANY; i++)
+        cr_assert_eq(live[i].offset, UINT64_C(128) * (uint64_t)i);
+    for (int i = 0; i < CHAIN; i++)
+        cr_assert_eq(live[MANY + i].offset, UINT64_C(128) * MANY + (i % 2 ? 64 : 0));
+    free(live);
 }
 
 KTEST(schedule, what_does_not_fit_is_left_out)
