@@ -98,9 +98,9 @@ static kaena_status import_graph(kaena_arena *arena, const Tensorflow__MetaGraph
     uint32_t n_nodes = g->n_nodes;
     KAENA_TRY(tf_signature_find(g, meta, signature, &c, err));
     KAENA_TRY(tf_signature_boundary(g, &c, io ? io : &nothing_said, &boundary, err));
-    KAENA_TRY(tf_signature_check_state(g, &c, &boundary, err));
     const tf_checkpoint checkpoint = {.bundle = bundle};
     KAENA_TRY(tf_prepare(g, &boundary, meta->saver_def, &checkpoint, err));
+    KAENA_TRY(tf_signature_check_state(g, &c, &boundary, err));
     KAENA_TRY(tf_translate(g, &boundary, "", out, err));
     const char *version = meta->meta_info_def ? meta->meta_info_def->tensorflow_version : "";
     *info = (kcc_import_info){
