@@ -126,7 +126,7 @@ static kgr_value *computed_slice(tf_xlat *x, const masks *m)
     bool masked = false;
     if (x->status != KAENA_OK)
         return NULL;
-    if (m->ellipsis || m->new_axis || (int32_t)n > tf_rank(x, x->in[0])) {
+    if (m->ellipsis || m->new_axis || n > KAENA_MAX_RANK || (int32_t)n > tf_rank(x, x->in[0])) {
         (void)tf_lacks(x, "a begin that is not known at compile time beside new dimensions");
         return NULL;
     }
