@@ -61,7 +61,9 @@ static kaena_status need_shape(const mx_import *imp, const mx_value *m)
     const char *name = imp->symbol->nodes[m->variable].name;
     (void)KAENA_FAIL(imp->err, FAILED_PRECONDITION, "the shape of input '%s' is not known", name);
     kaena_err_hint(imp->err,
-                   "say it: --io-config '{\"inputs\":{\"%s\":[[1,3,224,224],\"float32\"]}}'", name);
+                   "say it: --io-config '{\"inputs\":{\"%s\":[[1,3,224,224],\"float32\"]}}', or "
+                   "--input_shapes of kaena_mx_compile",
+                   name);
     return KAENA_FAILED_PRECONDITION;
 }
 

@@ -32,11 +32,11 @@ static bool apply_codes(const kaena_shape *from, const int64_t *code, uint32_t n
     int32_t at = 0, open = -1;
     for (uint32_t i = 0; i < n; i++) {
         bool has = at < from->rank;
-        if (s.rank + 2 > KAENA_MAX_RANK && code[i] != -1 && s.rank + 1 > KAENA_MAX_RANK)
+        if (s.rank == KAENA_MAX_RANK && code[i] != -2)
             return false;
         if (code[i] == 0 && has) {
             s.dim[s.rank++] = from->dim[at++];
-        } else if (code[i] == -1 && open < 0 && s.rank < KAENA_MAX_RANK) {
+        } else if (code[i] == -1 && open < 0) {
             open = s.rank;
             s.dim[s.rank++] = 1;
             at++;

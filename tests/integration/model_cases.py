@@ -11,6 +11,8 @@ import sys
 
 import daemon
 import numpy as np
+import onnxruntime_c
+import test_generated
 
 # A network: name, framework, what --model takes, more options for kcc, and its data sets.
 Case = collections.namedtuple("Case", "name framework model options sets")
@@ -40,8 +42,9 @@ def in_order(directory, pattern):
 
 def onnx_classes(directory):
     """onnx.* messages with classes made from our own schema."""
-    subprocess.run(["protoc", "-I", daemon.SOURCE / "proto" / "onnx", f"--python_out={directory}", "onnx.proto"], check=True)
-    sys.path.insert(0, str(directory))
+    if "onnx_pb2" not in sys.modules:
+        subprocess.run(["protoc", "-I", daemon.SOURCE / "proto" / "onnx", f"--python_out={directory}", "onnx.proto"], check=True)
+        sys.path.insert(0, str(directory))
     return importlib.import_module("onnx_pb2")
 
 
@@ -69,7 +72,8 @@ def onnx_cases(directory):
     prepare = daemon.SOURCE / "tests" / "conformance" / "prepare_models.sh"
     root = pathlib.Path(subprocess.run([prepare], check=True, text=True, stdout=subprocess.PIPE).stdout.strip())
     onnx = onnx_classes(directory)
-    for model in sorted(p / "model.onnx" for p in root.iterdir() if (p / "model.onnx").exists()):
+    found = {p.name: p / "model.onnx" for d in (shared() / "onnx" / "models", root) for p in d.iterdir()}
+    for model in sorted(p for p in found.values() if p.exists()):
         inputs, outputs = onnx_names(onnx, model)
         sets = []
         for data in in_order(model.parent, "test_data_set_*"):
@@ -125,7 +129,28 @@ def tensorflow_cases():
         yield Case(model.name, "TENSORFLOW", model / ("saved_model" if saved else "model.pb"), [], sets)
 
 
-def all_cases(frameworks, directory):
-    sources = {"ONNX": lambda: onnx_cases(directory), "MXNET": mxnet_cases, "TENSORFLOW": tensorflow_cases}
-    for name in frameworks:
-        yield from sources[name]()
+# --- Networks with seeded random weights, whose outputs ONNX Runtime says ---
+
+
+def generated_cases(directory):
+    library = onnxruntime_c.library(daemon.SOURCE)
+    listed = subprocess.run(["/usr/bin/python3", test_generated.GENERATE, "--list"], text=True, capture_output=True, check=False)
+    if not library or listed.returncode != 0:
+        daemon.skip("ONNX Runtime or python3-onnx is not installed (scripts/setup --bench)")
+    onnx = onnx_classes(directory)
+    for name in listed.stdout.split():
+        path, random, inputs = test_generated.model_file(name), np.random.default_rng(7), {}
+        model = onnx.ModelProto()
+        model.ParseFromString(path.read_bytes())
+        for v in model.graph.input:
+            shape = [d.dim_value for d in v.type.tensor_type.shape.dim]
+            inputs[v.name] = test_generated.random_input(random, v.name, TENSOR_DTYPES[v.type.tensor_type.elem_type], shape)
+        want = onnxruntime_c.Session(library, path).run(inputs, [v.name for v in model.graph.output])
+        yield Case(name, "ONNX", path, [], [DataSet(list(inputs.items()), list(want.items()))])
+
+
+def all_cases(sources, directory):
+    cases = {"ONNX": lambda: onnx_cases(directory), "MXNET": mxnet_cases, "TENSORFLOW": tensorflow_cases,
+             "GENERATED": lambda: generated_cases(directory)}
+    for name in sources:
+        yield from cases[name]()

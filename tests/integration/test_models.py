@@ -1,9 +1,13 @@
 #!/usr/bin/python3
 """Real networks through kcc, krtd over a socket and kaena-cli, every data set, against the outputs they came with.
 
-usage: test_models.py [--framework F]... [--only NAME]... [--tpbs N]... [--table FILE]
+usage: test_models.py [--source S]... [--only NAME]... [--tpbs N]... [--table FILE]
 
-Prints a table (model, cast mode, TPBs, error, cosine, classes, operators on the host) and fails when a line is out of bounds.
+S is a framework whose networks lie in the shared directory (ONNX, MXNET, TENSORFLOW), or GENERATED: seeded random weights, beside
+ONNX Runtime.
+
+Prints a table (model, cast mode, TPBs, error, cosine, classes, operators on the host) and fails when a line is out of bounds
+that models_xfail.txt does not name. --table keeps what FILE has of other networks.
 """
 
 import argparse
@@ -30,6 +34,7 @@ BOUNDS = {
     "MXNET": {"none": EXACT, "all": Bounds(0.05, 1e-5, 0.99)},
     "TENSORFLOW": {"none": EXACT, "all": Bounds(0.05, 1e-5, 0.99)},
 }
+XFAIL = pathlib.Path(__file__).with_name("models_xfail.txt")
 CLASSES = 10  # an output [rows, at least so many] is a classification of each row
 HEAD = ["| model | framework | cast | TPBs | largest error / largest value | least cosine | same class | host operators | |",
         "|---|---|---|---|---|---|---|---|---|"]
@@ -64,10 +69,11 @@ class Result:
         self.same += same
         self.within = self.within and same == len(want)
 
-    def line(self, case, mode, tpbs):
+    def line(self, case, mode, tpbs, reason):
         classes = f"{self.same} of {self.rows}" if self.rows else "-"
+        verdict = "ok" if self.within else reason or "FAILED"
         return (f"| {case.name} | {case.framework} | {mode} | {tpbs} | {self.error:.2e} | {self.cosine:.6f} | {classes} "
-                f"| {self.host} | {'ok' if self.within else 'FAILED'} |")
+                f"| {self.host} | {verdict} |")
 
 
 def file_name(output):
@@ -110,17 +116,33 @@ def run(krtd, case, mode, tpbs):
     return result
 
 
+def expected_failures():
+    """{"network/framework/mode": reason}"""
+    lines = (line.split(None, 1) for line in XFAIL.read_text().splitlines() if line and line[0] != "#")
+    return {name: reason for name, reason in lines}
+
+
+def write_table(path, rows):
+    """|rows| and, of an older table, the rows of networks that did not run now."""
+    def network(row):
+        return row.split("|")[1:3]
+    ran = [network(r) for r in rows]
+    old = path.read_text().splitlines() if path.exists() else []
+    kept = [r for r in old[len(HEAD):] if network(r) not in ran]
+    path.write_text("\n".join(HEAD + sorted(kept + rows, key=lambda r: r.split("|")[2:3])) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--framework", action="append", default=[], choices=list(BOUNDS))
+    parser.add_argument("--source", action="append", default=[], choices=[*BOUNDS, "GENERATED"])
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--tpbs", action="append", type=int, default=[])
     parser.add_argument("--table")
     options = parser.parse_args()
     model_cases.shared()
-    rows, failed = [], 0
+    rows, failed, excused = [], 0, expected_failures()
     with daemon.Daemon("--devices", "0") as krtd:
-        for case in model_cases.all_cases(options.framework or ["ONNX", "MXNET"], krtd.dir):
+        for case in model_cases.all_cases(options.source or list(BOUNDS), krtd.dir):
             if options.only and case.name not in options.only:
                 continue
             for mode in BOUNDS[case.framework]:
@@ -131,12 +153,15 @@ def main():
                         print(f"{case.name}: {error}", file=sys.stderr)
                         result = Result(BOUNDS[case.framework][mode])
                         result.within = False
-                    failed += not result.within
-                    rows.append(result.line(case, mode, tpbs))
+                    reason = excused.get(f"{case.name}/{case.framework}/{mode}")
+                    if result.within and reason:
+                        print(f"{case.name}, {mode}: within bounds, but {XFAIL.name} names it", file=sys.stderr)
+                    failed += result.within == bool(reason)
+                    rows.append(result.line(case, mode, tpbs, reason))
                     print(rows[-1], flush=True)
     if options.table:
-        pathlib.Path(options.table).write_text("\n".join(HEAD + rows) + "\n")
-    print(f"{len(rows) - failed} of {len(rows)} within bounds")
+        write_table(pathlib.Path(options.table), rows)
+    print(f"{len(rows) - failed} of {len(rows)} as expected")
     sys.exit(1 if failed or not rows else 0)
 
 

@@ -311,6 +311,32 @@ import i;
                    "[2,0]"));
 }
 
+/* The first state of an unrolled network: zeros for as many rows as the data has. */
+KTEST(mx_symbol, open_zeros)
+{
+import i;
+    READS(
+        i,
+        SYMBOL(
+            SHAPED("x", "(3, 5)") NODE("_zeros", "z", "",
+                                       "\"shape\":\"(0, 4)\"") "," VARIABLE("w") VARIABLE("u")
+                NODE("FullyConnected", "i2h", "[0,0],[2,0]", "\"num_hidden\":\"4\",\"no_bias\":\"1\"") "," NODE(
+                    "FullyConnected", "h2h", "[1,0],[3,0]",
+                    "\"num_hidden\":\"4\",\"no_bias\":\"1\"") "," NODE("_Plus", "h", "[4,0],[5,0]",
+                                                                       "") "," NODE("elemwise_mul",
+                                                                                    "c",
+                                                                                    "[6,0],[1,0]",
+                                                                                    ""),
+            "[6,0],[7,0]"));
+    expect_shape(&i, "h_output", 2, 3, 4);
+    expect_shape(&i, "u", 2, 4, 4);
+    end(&i);
+    REFUSED(
+        UNIMPLEMENTED, "zeros of a shape that nothing says",
+        SYMBOL(NODE("_zeros", "z", "", "\"shape\":\"(0, 4)\"") "," NODE("relu", "r", "[0,0]", ""),
+               "[1,0]"));
+}
+
 KTEST(mx_symbol, labels_are_dropped)
 {
 import i;
