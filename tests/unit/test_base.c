@@ -202,6 +202,52 @@ KTEST(npy, round_trip)
     KTEST_FAILS(err, NOT_FOUND, path, kaena_npy_read(path, &got, &err));
 }
 
+/* An npy file of |descr| with two elements. */
+static size_t npy_of(uint8_t *file, const char *descr, const void *data, size_t size)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (2,), }",
+                     descr);
+    memcpy(file, "\x93NUMPY\1\0", 8);
+    file[8] = (uint8_t)n;
+    file[9] = 0;
+    memcpy(file + 10, text, (size_t)n);
+    memcpy(file + 10 + n, data, size);
+    return 10 + (size_t)n + size;
+}
+
+static void check_strings(const char *descr, const void *data, size_t size, const char *first,
+                          const char *second)
+{
+    uint8_t file[256];
+    kaena_npy got;
+    kaena_err err;
+    size = npy_of(file, descr, data, size);
+    KTEST_OK(err, kaena_npy_parse(file, size, &got, &err));
+    const kaena_string *s = got.data;
+    cr_assert(got.dtype == KAENA_STRING && got.bytes == 2 * sizeof *s);
+    cr_assert(s[0].size == strlen(first) && memcmp(s[0].data, first, s[0].size) == 0);
+    cr_assert(s[1].size == strlen(second) && memcmp(s[1].data, second, s[1].size) == 0);
+    kaena_npy_free(&got);
+}
+
+KTEST(npy, strings)
+{
+    check_strings("|S3", "ab\0abc", 6, "ab", "abc");
+    check_strings("|S0", "", 0, "", "");
+    static const uint32_t text[] = {0xfc, 0x1f600, 0xd800, 0};
+    check_strings("<U2", text, sizeof text, "\xc3\xbc\xf0\x9f\x98\x80", "\xef\xbf\xbd");
+    uint32_t swapped[4];
+    for (int i = 0; i < 4; i++)
+        swapped[i] = __builtin_bswap32(text[i]);
+    check_strings(">U2", swapped, sizeof swapped, "\xc3\xbc\xf0\x9f\x98\x80", "\xef\xbf\xbd");
+    kaena_npy got;
+    kaena_err err;
+    uint8_t file[256];
+    size_t size = npy_of(file, "|S99999999999", "", 0);
+    KTEST_FAILS(err, INVALID_ARGUMENT, "S999", kaena_npy_parse(file, size, &got, &err));
+}
+
 KTEST(npy, every_truncation_is_refused)
 {
     static const char file[] = "\x93NUMPY\x01\x00\x47\x00{'descr': '<f4', 'fortran_order': False, "
