@@ -43,4 +43,8 @@ kaena_status kcc_import_onnx_bytes(kaena_arena *arena, const void *data, size_t 
 /* Counts the operators of the file |path|; out->arena is set. */
 kaena_status kcc_onnx_census(const char *path, kcc_census *out, kaena_err *err) KAENA_CHECKED;
 
+/* Operator |i| of other domains than ONNX's own, "com.microsoft.Gelu", and what computes its first
+ * output; false behind the last. */
+bool kcc_onnx_foreign_operator(uint32_t i, const char **name, kop_op *canonical);
+
 #endif

@@ -28,7 +28,7 @@ static kaena_status census_onnx(const kcc_compilation *c, kcc_census *out, kaena
 static bool onnx_operator(uint32_t i, const char **name, kop_op *canonical)
 {
     if (i + 1 >= KOP_COUNT)
-        return false;
+        return kcc_onnx_foreign_operator(i + 1 - KOP_COUNT, name, canonical);
     *canonical = (kop_op)(i + 1);
     *name = kop_row_of(*canonical)->name;
     return true;
