@@ -131,7 +131,7 @@ static kgr_value *computed_slice(tf_xlat *x, const masks *m)
         return NULL;
     }
     kgr_value *begin = tf_cast(x, x->in[1], KAENA_I64), *end = tf_cast(x, x->in[2], KAENA_I64);
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && i < KAENA_MAX_RANK; i++) {
         axes[i] = i;
         first[i] = bit(m->begin, i);
         last[i] = bit(m->end, i);
