@@ -5,6 +5,7 @@
 
 #define MAX_INSTRUCTIONS 4096
 #define PHASES 3
+#define INTEGER_BANK 3 /* of PSUM: sums of bytes, which are no floats, lie apart */
 
 /* What is being generated: one program. */
 typedef struct writer {
@@ -59,6 +60,18 @@ static kisa_operand in_sb(uint32_t buffer, uint64_t at, uint32_t lines, uint32_t
                           .stride = {0, line * element, row * element, element}};
 }
 
+/* The same of bytes. */
+static kisa_operand bytes_in_sb(writer *w, uint64_t at, uint32_t lines, uint32_t rows,
+                                uint32_t columns, int64_t line, int64_t row)
+{
+    uint32_t buffer = TPBGEN_BUFFERS + RANDOM(w, TPBGEN_BYTE_BUFFERS);
+    return (kisa_operand){.space = KISA_SB,
+                          .dtype = RANDOM(w, 2) ? KAENA_I8 : KAENA_U8,
+                          .count = {1, lines, rows, columns},
+                          .offset = (uint64_t)buffer * TPBGEN_BUFFER_BYTES + at,
+                          .stride = {0, line, row, 1}};
+}
+
 static void advance(kisa_operand *o, uint32_t loop, int64_t elements)
 {
     o->advance[loop] = elements * (int64_t)kaena_dtype_size((kaena_dtype)o->dtype);
@@ -98,7 +111,7 @@ static void product(writer *w, bool large)
     int64_t d_row = (int64_t)panels * 16 * panel_turns + RANDOM(w, 9), d_line = d_row * rows;
     uint64_t x_at = RANDOM(w, 3) * 512, d_at = RANDOM(w, 3) * 256;
     uint64_t w_at = 64 * (uint64_t)RANDOM(w, 512);
-    uint16_t psum_row = (uint16_t)(RANDOM(w, 4) * KISA_TILE_ROWS);
+    uint16_t psum_row = (uint16_t)(RANDOM(w, INTEGER_BANK) * KISA_TILE_ROWS);
     int64_t d_turn = RANDOM(w, 12) ? d_line * lines : 0; /* 0: turns write the same rows */
     /* Weights in SB may have been packed there, or are what happens to lie there. */
     bool near = RANDOM(w, 3) == 0;
@@ -165,6 +178,92 @@ static void product(writer *w, bool large)
     close_loop(w);
 }
 
+static void set_scaling(writer *w, kisa_quant *q)
+{
+    bool bytes = q->dst.dtype == KAENA_I8 || q->dst.dtype == KAENA_U8;
+    q->scale_all = RANDOM(w, 2) ? 0.0078125f : 0.3f;
+    q->bias_all = q->src.dtype == KAENA_F32 ? 0 : (int32_t)RANDOM(w, 100) - 50;
+    q->divide = bytes && q->src.dtype == KAENA_F32;
+    if (bytes) {
+        q->low = q->dst.dtype == KAENA_I8 ? -128 : 0;
+        q->high = (int16_t)(q->low + 255 - (int16_t)RANDOM(w, 20));
+        q->zero = (int16_t)(q->low + (int16_t)RANDOM(w, 256));
+    } else
+        q->scale_all = 1e-5f; /* sums of floats stay finite: of two NaNs the bytes may differ */
+    if (RANDOM(w, 2) && bytes && q->src.dtype != KAENA_F32)
+        q->bias = (kisa_operand){.space = KISA_WEIGHTS,
+                                 .dtype = KAENA_I32,
+                                 .count = {1, 1, 1, q->dst.count[3]},
+                                 .offset = 4096,
+                                 .stride = {0, 0, 0, 4}};
+}
+
+/* A product of bytes in loops over panels and rows, drained into bytes or floats. */
+static void integer_product(writer *w, bool large)
+{
+    uint32_t panels = 1 + RANDOM(w, 4), panel_turns = 1 + RANDOM(w, 2),
+             row_turns = 1 + RANDOM(w, 3), rows = 1 + RANDOM(w, large ? 300 : 20);
+    uint32_t n_tiles = 1 + RANDOM(w, 3), k[3], k_sum = 0, panel_rows = 0;
+    for (uint32_t t = 0; t < n_tiles; t++) {
+        k[t] = 1 + RANDOM(w, 128);
+        k_sum += k[t];
+        panel_rows += (k[t] + 3) / 4;
+    }
+    uint32_t columns = 16 * panels - (RANDOM(w, 3) ? 0 : RANDOM(w, 16));
+    int64_t x_row = k_sum + RANDOM(w, 9), d_row = (int64_t)panels * 16 * panel_turns;
+    uint64_t w_at = 64 * (uint64_t)RANDOM(w, 512);
+    uint16_t psum_row = INTEGER_BANK * KISA_TILE_ROWS;
+    kisa_operand x = bytes_in_sb(w, RANDOM(w, 1000), 1, rows, 1, 0, x_row),
+                 d = RANDOM(w, 2)
+                         ? bytes_in_sb(w, 60000 + RANDOM(w, 1000), 1, rows, columns, 0, d_row)
+                         : in_sb(RANDOM(w, TPBGEN_BUFFERS), 0, 1, rows, columns, 0, d_row);
+    uint32_t panel_loop = w->depth, row_loop = w->depth + 1;
+    open_loop(w, panel_turns);
+    open_loop(w, row_turns);
+    uint32_t x_offset = 0, w_offset = 0;
+    for (uint32_t t = 0; t < n_tiles; t++) {
+        kisa_operand weights = {.space = KISA_WEIGHTS,
+                                .dtype = KAENA_I8,
+                                .count = {1, panels, (k[t] + 3) / 4, 64},
+                                .offset = w_at + w_offset,
+                                .stride = {0, (int64_t)panel_rows * 64, 64, 1}};
+        weights.advance[panel_loop] = (int64_t)panel_rows * 64 * panels;
+        add(w, KISA_LDW)->u.ldw = (kisa_ldw){.weights = weights, .k = (uint16_t)k[t]};
+        kisa_operand m = x;
+        m.count[3] = k[t];
+        m.offset += x_offset;
+        m.advance[row_loop] = x_row * rows;
+        add(w, KISA_MATMUL)->u.matmul =
+            (kisa_matmul){.moving = m, .psum_row = psum_row, .accumulate = t > 0};
+        x_offset += k[t];
+        w_offset += (k[t] + 3) / 4 * 64;
+    }
+    advance(&d, panel_loop, 16 * panels);
+    advance(&d, row_loop, d_row * rows);
+    kisa_quant *q = &add(w, KISA_QUANT)->u.quant;
+    *q = (kisa_quant){.dst = d};
+    q->src = (kisa_operand){.space = KISA_PSUM,
+                            .dtype = KAENA_I32,
+                            .count = {1, 1, rows, columns},
+                            .offset = (uint64_t)psum_row * KISA_PSUM_ROW_BYTES,
+                            .stride = {0, 0, KISA_PSUM_ROW_BYTES, 4}};
+    set_scaling(w, q);
+    close_loop(w);
+    close_loop(w);
+}
+
+/* Between floats and bytes, or bytes of other scales. */
+static void rescale(writer *w)
+{
+    uint32_t rows = 1 + RANDOM(w, 60), columns = 1 + RANDOM(w, 150);
+    kisa_quant *q = &add(w, KISA_QUANT)->u.quant;
+    q->src = RANDOM(w, 2) ? bytes_in_sb(w, RANDOM(w, 500), 1, rows, columns, 0, columns)
+                          : in_sb(TPBGEN_BUFFERS - 1, RANDOM(w, 500), 1, rows, columns, 0, columns);
+    q->dst = RANDOM(w, 2) ? bytes_in_sb(w, RANDOM(w, 90000), 1, rows, columns, 0, columns)
+                          : in_sb(RANDOM(w, TPBGEN_BUFFERS), 9000, 1, rows, columns, 0, columns);
+    set_scaling(w, q);
+}
+
 /* A destination and up to two sources of one shape, in loops. */
 static void elementwise(writer *w, bool large)
 {
@@ -183,8 +282,15 @@ static void elementwise(writer *w, bool large)
             advance(&s[i], loop, step);
         }
     }
-    uint32_t kind = RANDOM(w, 6);
-    if (kind == 5) {
+    uint32_t kind = RANDOM(w, 7);
+    if (kind == 6) {
+        add(w, KISA_TTT)->u.ttt = (kisa_ttt){.a = s[0],
+                                             .b = s[1],
+                                             .c = s[RANDOM(w, 2)],
+                                             .dst = d,
+                                             .op = (uint8_t)RANDOM(w, KISA_TTT_COUNT),
+                                             .func = KAENA_ACT_TANH};
+    } else if (kind == 5) {
         kisa_norm *f = &add(w, KISA_NORM)->u.norm;
         *f = (kisa_norm){.src = s[0], .dst = d, .kind = (uint8_t)RANDOM(w, 2), .epsilon = 0.5f};
     } else if (kind == 0) {
@@ -312,9 +418,13 @@ static void write_program(tpbgen *g, uint32_t tpb, uint32_t steps, bool large)
     w.inst = KAENA_NEW_N(g->arena, kisa_inst, MAX_INSTRUCTIONS);
     for (uint32_t phase = 0; phase < PHASES; phase++) {
         for (uint32_t i = 0; i < steps; i++) {
-            uint32_t from = w.n, kind = RANDOM(&w, 9);
+            uint32_t from = w.n, kind = RANDOM(&w, 12);
             if (kind == 8)
                 packing(&w);
+            else if (kind == 9)
+                rescale(&w);
+            else if (kind > 9)
+                integer_product(&w, large);
             else if (kind < 4)
                 product(&w, large);
             else if (kind < 7)

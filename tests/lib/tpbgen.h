@@ -11,7 +11,8 @@
 
 #define TPBGEN_BUFFERS 6 /* of SB; the last two hold F32, the others BF16 */
 #define TPBGEN_BUFFER_BYTES (192u << 10)
-#define TPBGEN_SB_BYTES (TPBGEN_BUFFERS * TPBGEN_BUFFER_BYTES)
+#define TPBGEN_BYTE_BUFFERS 2 /* behind them, of I8 and U8 */
+#define TPBGEN_SB_BYTES ((TPBGEN_BUFFERS + TPBGEN_BYTE_BUFFERS) * TPBGEN_BUFFER_BYTES)
 #define TPBGEN_WEIGHT_BYTES (512u << 10)
 #define TPBGEN_SCRATCH_PART (16u << 10) /* written by one TPB, read by all after a barrier */
 #define TPBGEN_IO_BYTES (64u << 10)
