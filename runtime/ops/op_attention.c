@@ -217,11 +217,13 @@ static void softmax(double *row, int64_t n)
 static kaena_status attend(kop_call *call, const attention *a, const double *q, const double *k,
                            const double *v)
 {
-    int64_t columns = total_of(a), n = a->rows * columns, share = a->heads / a->kv_heads;
+    int64_t columns = total_of(a), n, share = a->heads / a->kv_heads;
     int64_t mode = kop_attr_int(call, "qk_matmul_output_mode", 0);
     double softcap = (double)kop_attr_float(call, "softcap", 0);
     double scale = (double)kop_attr_float(call, "scale", 0);
     kop_bcast *b = NULL;
+    if (!kaena_mul_i64(a->rows, columns, &n)) /* heads of no elements can be that many */
+        return KOP_BAD(call, "%" PRId64 " by %" PRId64 " scores", a->rows, columns);
     if (scale == 0)
         scale = 1 / sqrt((double)a->size);
     double *scores = kop_alloc(call, (size_t)n, sizeof *scores);

@@ -419,8 +419,10 @@ kaena_status kop_eval_einsum(kop_call *call)
     factor acc, x;
     bool wanted[MAX_LABELS], later[MAX_LABELS];
     KAENA_TRY(equation_of(call, &e));
-    if (kop_elements(out) == 0)
-        return KAENA_OK;
+    /* A label of size 0 leaves nothing to sum: the result is zeros, whatever the other sizes. */
+    for (uint32_t i = 0; i < call->n_in; i++)
+        if (kop_elements(call->in[i]) == 0)
+            return KAENA_OK;
     KAENA_TRY(load(call, &e, 0, &acc));
     labels_from(call, &e, 1, wanted);
     KAENA_TRY(sum_out(call, &acc, wanted));

@@ -21,6 +21,10 @@ KTEST(ops_products, einsum)
               "int64[2,1,1] 3 14");
     ops_check(KOP_Einsum, "equation='Ab,b->A'", "f32[2,2] 1 2 3 4 ; f32[2] 1 1", "f32[2] 3 7");
     ops_check(KOP_Einsum, "equation='ij,ij'", "f32[0,2] ; f32[0,2]", "f32[] 0");
+    ops_check(KOP_Einsum, "equation='ab,ac,abd,acd->'",
+              "f32[0,1099511627776] ; f32[0,1099511627776] ; f32[0,1099511627776,1] ; "
+              "f32[0,1099511627776,1]",
+              "f32[] 0");
 }
 
 KTEST(ops_products, einsum_ellipsis)
@@ -81,6 +85,9 @@ KTEST(ops_products, attention)
               "f32[1,1,1,1] 2 ; f32[1,1,1,1] 3 ; f32[1,1,1,1] 1",
               "f32[1,1,1,1] 1 ; f32[1,1,1,1] 3 ; f32[1,1,1,1] 1 ; f32[1,1,1,1] 1.9901096");
     ops_check(KOP_Attention, "", "f32[?,4,8,16] ; f32[?,4,9,16] ; f32[?,4,9,5]", "f32[?,4,8,5]");
+    ops_refuse(KOP_Attention, "",
+               "f32[1,1,1099511627776,0] ; f32[1,1,1099511627776,0] ; f32[1,1,1099511627776,0]", 1,
+               BAD, "scores");
     ops_refuse(KOP_Attention, "", "f32[1,3,2,4] ; f32[1,2,2,4] ; f32[1,2,2,4]", 1, BAD,
                "do not fit");
     ops_refuse(KOP_Attention, "q_num_heads=3 kv_num_heads=1",
