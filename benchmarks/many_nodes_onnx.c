@@ -4,9 +4,9 @@
  *
  * residual  blocks of two small convolutions, activations and a sum
  * mlp       fully connected layers, each with its own weights, and normalisation
- * host      the same as residual, every eighth block with an operator that only the host has
- * fan       one value that all other nodes read, their results summed up in a tree
- * bodies    an If every ten nodes, with convolutions in its branches */
+ * host      the same as residual, every eighth block, of more at most 400, with an operator that
+ * only the host has fan       one value that all other nodes read, their results summed up in a
+ * tree bodies    after every 16 blocks an If with a block in each branch */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,13 +237,14 @@ static bool fill(builder *m, const char *kind, size_t n)
     }
     if (strcmp(kind, "fan") == 0)
         x = fan(m, x, n);
-    for (unsigned i = 0; m->total < n; i++) {
+    size_t every = n / 2000 > 8 ? n / 2000 : 8; /* an artifact holds 512 graphs of the host */
+    for (size_t i = 0; m->total < n; i++) {
         if (mlp)
             x = layer(m, x);
-        else if (bodies && i % 2)
+        else if (bodies && i % 16 == 15)
             x = branches(m, x);
         else
-            x = block(m, x, host && i % 8 == 7);
+            x = block(m, x, host && i % every == every - 1);
     }
     give(m, node_named(m, "Neg", x, NULL, NULL, "y"));
     return true;
