@@ -2,11 +2,11 @@
  *
  * many_nodes_onnx KIND N FILE
  *
- * residual  blocks of two small convolutions, activations and a sum
- * mlp       fully connected layers, each with its own weights, and normalisation
- * host      the same as residual, every eighth block, of more at most 400, with an operator that
- * only the host has fan       one value that all other nodes read, their results summed up in a
- * tree bodies    after every 16 blocks an If with a block in each branch */
+ * - residual: blocks of two small convolutions, activations and a sum
+ * - mlp: fully connected layers, each with its own weights, and normalisation
+ * - host: as residual, every eighth block (of more at most 400) has an operator of the host
+ * - fan: one value that all other nodes read, their results summed up in a tree
+ * - bodies: after every 16 blocks an If with a block in each branch */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
