@@ -40,6 +40,7 @@ static const struct rule {
     {KOP_ReduceLogSum, kcc_rule_norms},
     {KOP_ReduceLogSumExp, kcc_rule_norms},
     {KOP_BatchNormalization, kcc_rule_statistics},
+    {KOP_ConvTranspose, kcc_rule_conv_transpose},
     {KOP_OneHot, kcc_rule_one_hot},
     {KOP_MatMul, kcc_rule_table_product},
     {KOP_Add, kcc_rule_sink},

@@ -1,7 +1,6 @@
 #include "ops_impl.h"
 
-/* Geometry: |w->in| is the data, |w->out| the result. All of the input shapes are known. */
-static kaena_status geometry(const kop_call *call, kop_window *w)
+kaena_status kop_transposed_window_of(const kop_call *call, kop_window *w)
 {
     const kop_tensor *x = call->in[0], *f = call->in[1];
     int32_t n = w->spatial = x->shape.rank - 2;
@@ -89,7 +88,7 @@ kaena_status kop_infer_conv_transpose(kop_call *call)
     }
     if (kop_known(x) && kop_known(f)) {
         kop_window w;
-        KAENA_TRY(geometry(call, &w));
+        KAENA_TRY(kop_transposed_window_of(call, &w));
         for (int32_t i = 0; i < w.spatial; i++)
             shape.dim[2 + i] = w.out[i];
     }
@@ -148,7 +147,7 @@ kaena_status kop_eval_conv_transpose(kop_call *call)
     if (kop_elements(out) == 0)
         return KAENA_OK;
     kop_window w;
-    KAENA_TRY(geometry(call, &w));
+    KAENA_TRY(kop_transposed_window_of(call, &w));
     transpose_run r = {.k = f->shape.dim[0] / w.group};
     int64_t m = f->shape.dim[1], taps = kop_span(&f->shape, 2, f->shape.rank);
     int64_t positions = kop_span(&x->shape, 2, x->shape.rank);

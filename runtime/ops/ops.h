@@ -219,6 +219,8 @@ typedef struct kop_window {
 /* Fills |out| for Conv, MaxPool, AveragePool or LpPool from its input shapes (all dimensions known)
  * and attributes. */
 kaena_status kop_window_of(const kop_call *call, kop_window *out) KAENA_CHECKED;
+/* The same for ConvTranspose: |in| is the data, |out| the result, padding what is cut off it. */
+kaena_status kop_transposed_window_of(const kop_call *call, kop_window *out) KAENA_CHECKED;
 
 /* --- Recurrent layers ---
  */

@@ -265,6 +265,46 @@ static const graph_case cases[] = {
      "float32[3] = random 1 const %b: float32[3] = random 2 %q: none[*] = Mul(%v, %v) %y: none[*] "
      "= BatchNormalization(%x, %s, %b, %m, %q) {epsilon=0.01} output %y }",
      1e-05},
+    {"transposed convolutions",
+     "graph \"g\" { input %x: float32[2,6,5,7] const %w: float32[6,4,3,3] = random 1 const %b: "
+     "float32[4] = random 2 const %v: float32[4,3,4,2] = random 3 const %u: float32[3,2,2,3] = "
+     "random 4 %a: none[*] = ConvTranspose(%x, %w, %b) {strides=[2,2], pads=[1,1,1,1], "
+     "output_padding=[1,1]} %r: none[*] = Relu(%a) %c: none[*] = ConvTranspose(%r, %v) {group=1, "
+     "strides=[3,1], dilations=[2,2], pads=[0,1,2,0]} %d: none[*] = ConvTranspose(%c, %u) "
+     "{auto_pad=\"SAME_UPPER\", strides=[2,3]} output %d }",
+     1e-5},
+    {"transposed convolutions of one dimension, in groups",
+     "graph \"g\" { input %x: float32[2,6,9] const %w: float32[6,4,5] = random 1 const %v: "
+     "float32[8,1,3] = random 2 const %b: float32[2] = random 3 %a: none[*] = ConvTranspose(%x, "
+     "%w) {group=2, strides=[2], pads=[2,1], output_padding=[1]} %c: none[*] = ConvTranspose(%a, "
+     "%v, %b) {group=2, dilations=[2], pads=[1,1]} output %c }",
+     1e-5},
+    {"a transformer in float16",
+     "graph \"g\" { input %i: float32[2,6,32] %x: none[*] = Cast(%i) {to=10} const %w: "
+     "float16[32,96] = random 1 const %u: float16[32,32] = random 2 const %s: float16[32] = random "
+     "3 const %q: float16[] = fill 0.25 const %b: float16[96] = random 4 %p: none[*] = MatMul(%x, "
+     "%w) %pb: none[*] = Add(%p, %b) %a: none[*], %c: none[*], %d: none[*] = Split(%pb) {axis=-1} "
+     "%t: none[*] = Transpose(%c) {perm=[0,2,1]} %e: none[*] = MatMul(%a, %t) %f: none[*] = "
+     "Mul(%e, %q) %g: none[*] = Softmax(%f) {axis=-1} %h: none[*] = MatMul(%g, %d) %k: none[*] = "
+     "MatMul(%h, %u) %l: none[*] = Add(%k, %x) %m: none[*] = LayerNormalization(%l, %s) %n: "
+     "none[*] = Gelu(%m) %y: none[*] = Cast(%n) {to=1} output %y }",
+     4e-3},
+    {"a transformer in bfloat16",
+     "graph \"g\" { input %i: float32[2,6,32] %x: none[*] = Cast(%i) {to=16} const %w: "
+     "bfloat16[32,96] = random 1 const %u: bfloat16[32,32] = random 2 const %s: bfloat16[32] = "
+     "random 3 const %q: bfloat16[] = fill 0.25 const %b: bfloat16[96] = random 4 %p: none[*] = "
+     "MatMul(%x, %w) %pb: none[*] = Add(%p, %b) %a: none[*], %c: none[*], %d: none[*] = Split(%pb) "
+     "{axis=-1} %t: none[*] = Transpose(%c) {perm=[0,2,1]} %e: none[*] = MatMul(%a, %t) %f: "
+     "none[*] = Mul(%e, %q) %g: none[*] = Softmax(%f) {axis=-1} %h: none[*] = MatMul(%g, %d) %k: "
+     "none[*] = MatMul(%h, %u) %l: none[*] = Add(%k, %x) %m: none[*] = LayerNormalization(%l, %s) "
+     "%n: none[*] = Gelu(%m) %y: none[*] = Cast(%n) {to=1} output %y }",
+     3e-2},
+    {"a convolution in float16",
+     "graph \"g\" { input %i: float32[1,3,9,9] const %w: float16[17,3,3,3] = random 1 const %b: "
+     "float16[17] = random 2 %x: none[*] = Cast(%i) {to=10} %c: none[*] = Conv(%x, %w, %b) "
+     "{pads=[1,1,1,1]} %r: none[*] = Relu(%c) %p: none[*] = GlobalAveragePool(%r) %y: none[*] = "
+     "Cast(%p) {to=1} output %y }",
+     2e-3},
     {"an output that others read",
      "graph \"g\" { input %x: float32[1,4,6,6] const %w: float32[4,4,3,3] = random 1 %a: none[*] = "
      "Conv(%x, %w) {pads=[1,1,1,1]} "
