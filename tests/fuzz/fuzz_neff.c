@@ -1,6 +1,8 @@
 /* Fuzz target: the NEFF reader with everything it verifies, and a bounded run of what verifies:
- * it never touches memory outside its spaces. Checksums are made right before, so that a changed
- * byte gets past them. */
+ * device steps one by one, which never touch memory outside their spaces, and plans with branches,
+ * loops or cases as a whole. Checksums are made right before, so that a changed byte gets past
+ * them. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -9,6 +11,7 @@
 #include <xxhash.h>
 
 #include "checked.h"
+#include "dev.h"
 #include "format.h"
 #include "neff.h"
 #include "tpb.h"
@@ -146,18 +149,106 @@ static bool small_enough(const neff_file *f, const Kaena__V1__NeffDeviceStep *d)
     return bytes <= MAX_BYTES && work <= MAX_WORK && m->num_tpbs <= 4;
 }
 
-static void use(const neff_file *f)
+/* --- Whole plans
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+#define MAX_QUOTA (16u << 20)
+#define RUN_MS 20
+
+static const Kaena__V1__NeffPlan *plan_at(const Kaena__V1__NeffMeta *m, size_t i)
 {
-    const Kaena__V1__NeffPlan *plan = neff_meta(f)->plan;
+    return i < m->n_bodies ? m->bodies[i] : m->plan;
+}
+
+static bool plan_is_small(const neff_file *f)
+{
+    const Kaena__V1__NeffMeta *m = neff_meta(f);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < neff_n_values(f); i++)
+        bytes += neff_value(f, i).bytes;
+    bool small = m->n_bodies > 0 && bytes <= MAX_BYTES && m->host_quota_bytes <= MAX_QUOTA &&
+                 m->contexts <= 2 && m->num_tpbs <= 4 && m->scratch_bytes <= MAX_BYTES;
+    for (size_t i = 0; small && i <= m->n_bodies; i++)
+        for (size_t k = 0; small && k < plan_at(m, i)->n_steps; k++) {
+            const Kaena__V1__NeffStep *s = plan_at(m, i)->steps[k];
+            small = s->kind_case != KAENA__V1__NEFF_STEP__KIND_DEVICE || small_enough(f, s->device);
+        }
+    return small;
+}
+
+/* Small numbers, empty strings, empty sequences; what has no size gets size 1. */
+static kop_tensor some_input(kaena_arena *arena, const neff_tensor *want)
+{
+    kop_tensor t = {.dtype = want->dtype, .form = want->form, .shape = want->shape};
+    t.data = kaena_arena_alloc(arena, 1);
+    if (want->form != KOP_FORM_TENSOR)
+        return t;
+    if (want->any_rank)
+        t.shape.rank = 0;
+    for (int32_t d = 0; d < t.shape.rank; d++)
+        if (t.shape.dim[d] < 0)
+            t.shape.dim[d] = 1;
+    size_t size = kaena_dtype_size(t.dtype), n = kop_elements(&t);
+    t.data = kaena_arena_array(arena, n ? n : 1, size);
+    memset(t.data, want->dtype == KAENA_STRING ? 0 : 1, n * size);
+    for (size_t i = 0; want->dtype == KAENA_STRING && i < n; i++)
+        ((kaena_string *)t.data)[i].data = "";
+    return t;
+}
+
+static void plan_done(dev_request *request, kaena_status status, const kaena_err *err)
+{
+    must(status == KAENA_OK || err->what[0]);
+    atomic_store((atomic_bool *)request->user, true);
+}
+
+static void run_plan(neff_file *f)
+{
+    const dev_config config = {.n_chips = 1, .threads = 1};
+    dev_system *sys;
+    dev_model *model;
+    kaena_err err;
+    uint64_t items;
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    kop_tensor *in = KAENA_NEW_N(&arena, kop_tensor, neff_n_inputs(f)),
+               *out = KAENA_NEW_N(&arena, kop_tensor, neff_n_outputs(f));
+    for (uint32_t i = 0; i < neff_n_inputs(f); i++) {
+        neff_tensor want = neff_input(f, i);
+        in[i] = some_input(&arena, &want);
+    }
+    must(dev_system_create(&config, &sys, &err) == KAENA_OK);
+    if (dev_model_load(sys, "fuzz", f, &model, &err) == KAENA_OK) {
+        atomic_bool stop = false, done = false;
+        dev_request request = {
+            .in_tensor = in, .out_tensor = out, .stop = &stop, .done = plan_done, .user = &done};
+        if (dev_model_check(model, in, &items, &err) == KAENA_OK && dev_submit(model, &request)) {
+            for (int ms = 0; !atomic_load(&done); ms++) {
+                atomic_store(&stop, ms >= RUN_MS);
+                (void)usleep(1000);
+            }
+        }
+        model = dev_model_unload(model);
+    }
+    sys = dev_system_destroy(sys);
+    kaena_arena_fini(&arena);
+}
+
+static void use(neff_file *f)
+{
+    const Kaena__V1__NeffMeta *m = neff_meta(f);
     kaena_err err;
     must(neff_check_weights(f, &err) == KAENA_OK);
-    for (size_t i = 0; i < plan->n_steps && i < 4; i++) {
-        const Kaena__V1__NeffStep *s = plan->steps[i];
+    for (size_t i = 0; i < m->plan->n_steps && i < 4; i++) {
+        const Kaena__V1__NeffStep *s = m->plan->steps[i];
         if (s->kind_case != KAENA__V1__NEFF_STEP__KIND_DEVICE || !small_enough(f, s->device))
             continue;
         run_step(f, s->device, false);
         run_step(f, s->device, true);
     }
+    if (plan_is_small(f))
+        run_plan(f);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -86,6 +86,98 @@ static void two_tpbs(const char *dir)
     save(&k, dir, "two_tpbs");
 }
 
+static const char *const adder[] = {
+    "TT op=ADD a=IO0+0:f32[1,1,1,8]<0,0,0,4> b=IO0+0:f32[1,1,1,8]<0,0,0,4> "
+    "dst=IO1+0:f32[1,1,1,8]<0,0,0,4>\nHALT\n"
+    "TT op=ADD a=IO0+0:f32[1,1,1,16]<0,0,0,4> b=IO0+0:f32[1,1,1,16]<0,0,0,4> "
+    "dst=IO1+0:f32[1,1,1,16]<0,0,0,4>\nHALT\n"};
+
+/* n turns of: x = c ? x + x : -x, on the device or the host; every x, and a list that grows. */
+static void control(const char *dir)
+{
+    static const int64_t one[] = {1}, any[] = {-1, 1, 8}, list[] = {-1};
+    kneff k;
+    kneff_init(&k, 1, adder);
+    uint32_t n = kneff_value(&k, "n", KAENA_I64, 1, one),
+             c = kneff_value(&k, "c", KAENA_BOOL, 1, one),
+             x = kneff_value(&k, "x", KAENA_F32, 2, dims),
+             xi = kneff_value(&k, "xi", KAENA_F32, 2, dims),
+             a = kneff_value(&k, "a", KAENA_F32, 2, dims),
+             b = kneff_value(&k, "b", KAENA_F32, 2, dims),
+             xo = kneff_value(&k, "xo", KAENA_F32, 2, dims),
+             y = kneff_value(&k, "y", KAENA_F32, 2, dims),
+             all = kneff_value(&k, "all", KAENA_F32, 3, any),
+             l = kneff_value(&k, "l", KAENA_I64, 1, list),
+             li = kneff_value(&k, "li", KAENA_I64, 1, list),
+             lo = kneff_value(&k, "lo", KAENA_I64, 1, list),
+             grown = kneff_value(&k, "grown", KAENA_I64, 1, list),
+             i = kneff_value(&k, "i", KAENA_I64, 1, one);
+    for (uint32_t v = all; v <= grown; v++)
+        kneff_dynamic(&k, v, false);
+    kneff_input(&k, n);
+    kneff_input(&k, c);
+    kneff_input(&k, x);
+    kneff_input(&k, l);
+    kneff_output(&k, y);
+    kneff_output(&k, all);
+    kneff_output(&k, grown);
+    uint32_t body = kneff_body(&k), then = kneff_body(&k);
+    kneff_device(&k, 0, 2, (uint32_t[]){xi, a}, 2);
+    kneff_close(&k);
+    uint32_t otherwise = kneff_body(&k);
+    kneff_host(&k, "graph \"h\" { input %x: float32[1,8] %y: float32[1,8] = Neg(%x) output %y }", 1,
+               &xi, 1, &b);
+    kneff_close(&k);
+    (void)kneff_if(&k, c, then, otherwise, 1, &a, &b, &xo);
+    kneff_host(&k,
+               "graph \"h\" { input %l: int64[?] input %i: int64[1] "
+               "%o: int64[?] = Concat(%l, %i) {axis=0} output %o }",
+               2, (uint32_t[]){li, i}, 1, &lo);
+    kneff_close(&k);
+    Kaena__V1__NeffLoopStep *s = kneff_loop(&k, body);
+    s->trip_count = n + 1;
+    s->iteration = i + 1;
+    kneff_carry(&k, s, x, xi, xo, y);
+    kneff_carry(&k, s, l, li, lo, grown);
+    kneff_scan(&k, s, xo, all);
+    k.meta.sb_bytes = 0;
+    save(&k, dir, "control");
+}
+
+/* Two shapes, any number of rows. */
+static void cases(const char *dir)
+{
+    static const int64_t any[] = {-1, 4}, small[] = {2, 4}, large[] = {4, 4};
+    kneff k;
+    kneff_init(&k, 1, adder);
+    uint32_t x = kneff_value(&k, "x", KAENA_F32, 2, any),
+             y = kneff_value(&k, "y", KAENA_F32, 2, any),
+             xs = kneff_value(&k, "xs", KAENA_F32, 2, small),
+             ys = kneff_value(&k, "ys", KAENA_F32, 2, small),
+             xl = kneff_value(&k, "xl", KAENA_F32, 2, large),
+             yl = kneff_value(&k, "yl", KAENA_F32, 2, large);
+    kneff_dynamic(&k, x, false);
+    kneff_dynamic(&k, y, false);
+    kneff_input(&k, x);
+    kneff_output(&k, y);
+    uint32_t first = kneff_body(&k);
+    kneff_device(&k, 0, 2, (uint32_t[]){xs, ys}, 2);
+    kneff_close(&k);
+    uint32_t second = kneff_body(&k);
+    kneff_device(&k, 2, 2, (uint32_t[]){xl, yl}, 2);
+    kneff_close(&k);
+    Kaena__V1__NeffSelectStep *s = kneff_select(&k, 1, &y);
+    kneff_case(&k, s, first, &xs, &ys);
+    kneff_case(&k, s, second, &xl, &yl);
+    Kaena__V1__NeffDynamicBatch batch = KAENA__V1__NEFF_DYNAMIC_BATCH__INIT;
+    uint32_t zero = 0;
+    batch.n_inputs = batch.n_outputs = 1;
+    batch.inputs = batch.outputs = &zero;
+    k.meta.dynamic_batch = &batch;
+    k.meta.sb_bytes = 0;
+    save(&k, dir, "cases");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -94,5 +186,7 @@ int main(int argc, char **argv)
     }
     one_tpb(argv[1]);
     two_tpbs(argv[1]);
+    control(argv[1]);
+    cases(argv[1]);
     return 0;
 }
