@@ -1,6 +1,6 @@
 /* Fuzz target: an Infer request as bytes, cut into pieces as the input's first bytes say, against a
- * model of three inputs. What is accepted must have the model's sizes, and protobuf-c must see the
- * same number of tensors. */
+ * model of three inputs and one that takes strings, a sequence and an optional. What is accepted
+ * must have the model's sizes, and protobuf-c must see the same number of tensors. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +30,48 @@ static void check_against_protobuf_c(const uint8_t *data, size_t size, const krp
     kaena__v1__infer_request__free_unpacked(q, NULL);
 }
 
+static void check_value(const kop_tensor *t)
+{
+    const kop_tensor *items = kop_items(t);
+    for (size_t i = 0; items && i < t->count; i++)
+        check_value(&items[i]);
+    for (size_t i = 0;
+         t->form == KOP_FORM_TENSOR && t->dtype == KAENA_STRING && t->data && i < kop_elements(t);
+         i++)
+        must(((const kaena_string *)t->data)[i].data != NULL);
+}
+
+/* What is read can be written: into exactly as many bytes as are asked for. */
+static void run_values(const krpc_message *m, const krpc_infer_request *request)
+{
+    static const krt_tensor in[] = {{"x", KAENA_STRING, {1, {-1}}, 0, 0, false},
+                                    {"s", KAENA_F32, {0, {0}}, 0, KOP_FORM_SEQUENCE, true},
+                                    {"e", KAENA_F32, {0, {0}}, 0, KOP_FORM_OPTIONAL_SEQUENCE, true},
+                                    {"d", KAENA_U8, {1, {-1}}, 0, 0, false}};
+    static const krt_tensor out[] = {{"y", KAENA_F32, {0, {0}}, 0, 0, true}};
+    static const krt_image_info info = {
+        .in = in, .out = out, .n_in = 4, .n_out = 1, .values = true};
+    kaena_err err;
+    krt_selection s;
+    kaena_err_init(&err);
+    if (krt_select("m", &info, m, request, &s, &err) != KAENA_OK) {
+        must(err.what[0] != 0 && err.hint[0] != 0);
+        return;
+    }
+    for (size_t i = 0; i < 4; i++) {
+        kop_tensor *t = &s.values[i];
+        if (t->form == KOP_FORM_TENSOR && t->dtype != KAENA_STRING &&
+            !krt_value_fill(m, &s.inputs[i], &s.arena, t))
+            continue;
+        check_value(t);
+        size_t size = krt_value_size(in[i].name, t);
+        uint8_t *to = malloc(size);
+        must(krt_value_put(to, in[i].name, t) == to + size);
+        free(to);
+    }
+    krt_selection_fini(&s);
+}
+
 static void run(const krpc_message *m, const uint8_t *flat, size_t size)
 {
     static const krt_tensor in[] = {{"x", KAENA_F32, {2, {1, 4}}, 16, 0, false},
@@ -47,6 +89,7 @@ static void run(const krpc_message *m, const uint8_t *flat, size_t size)
         return;
     }
     check_against_protobuf_c(flat, size, &request);
+    run_values(m, &request);
     char text[32];
     must(strlen(krpc_range_text(m, &request.model, text, sizeof text)) < sizeof text);
     if (krt_select("m", &info, m, &request, &selection, &err) != KAENA_OK) {

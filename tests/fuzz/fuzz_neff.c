@@ -155,6 +155,7 @@ static bool small_enough(const neff_file *f, const Kaena__V1__NeffDeviceStep *d)
 
 #define MAX_QUOTA (16u << 20)
 #define RUN_MS 20
+#define MAX_DIM 16
 
 static const Kaena__V1__NeffPlan *plan_at(const Kaena__V1__NeffMeta *m, size_t i)
 {
@@ -187,8 +188,11 @@ static kop_tensor some_input(kaena_arena *arena, const neff_tensor *want)
     if (want->any_rank)
         t.shape.rank = 0;
     for (int32_t d = 0; d < t.shape.rank; d++)
-        if (t.shape.dim[d] < 0)
-            t.shape.dim[d] = 1;
+        if (t.shape.dim[d] < 0 || t.shape.dim[d] > MAX_DIM)
+            t.shape.dim[d] = 1; /* too large a one is not what the model takes */
+    int64_t elements;
+    if (!kaena_shape_elements(&t.shape, &elements) || elements > MAX_WORK)
+        t.shape.rank = 0;
     size_t size = kaena_dtype_size(t.dtype), n = kop_elements(&t);
     t.data = kaena_arena_array(arena, n ? n : 1, size);
     memset(t.data, want->dtype == KAENA_STRING ? 0 : 1, n * size);
