@@ -291,6 +291,8 @@ static bool ok_resize(const kgr_node *n, const char **reason)
 
 static bool ok_batch_norm(const kgr_node *n, const char **reason)
 {
+    if (kgr_attr_get_int(n, "training_mode", 0))
+        return refuse(reason, "statistics are the batch's own");
     for (uint32_t i = 1; i < 5; i++)
         if (!is_const(n, i))
             return refuse(reason, "statistics are computed at run time");

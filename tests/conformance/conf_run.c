@@ -1,8 +1,8 @@
 /* Runs test cases (a model, inputs, expected outputs) through backends and counts.
  *
  *     PROGRAM [options] DIR...
- *     --backend NAME    how to execute: eval, passes, device, device4; may be repeated (default:
- * all)
+ *     --backend NAME    how to execute: eval, passes, device, device4, weights; may be repeated
+ * (default: all)
  *     --xfail FILE      expected failures; an unexpected failure or pass makes the exit code 1
  *     --only PATTERN    cases whose name matches (fnmatch)
  *     --at-least N      fewer passing cases make the exit code 1; N % is of the cases that run
