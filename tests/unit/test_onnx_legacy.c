@@ -190,3 +190,19 @@ KTEST(onnx_legacy, training_is_refused)
     KTEST_FAILS(f.err, UNIMPLEMENTED, "training", import(&f, NULL));
     end(&f);
 }
+
+KTEST(onnx_legacy, group_normalization_had_a_scale_per_group)
+{
+    static const float scale[1] = {2}, bias[1] = {1};
+    fixture f = begin(8, 18);
+    ob_input(&f.a, f.m, "x", F32, "1 2 1");
+    ob_tensor(&f.a, f.m, "scale", F32, 1, scale, sizeof scale);
+    ob_tensor(&f.a, f.m, "bias", F32, 1, bias, sizeof bias);
+    ob_output(&f.a, f.m, "y");
+    Onnx__NodeProto *n = ob_node(&f.a, f.m, "GroupNormalization", "x scale bias", "y");
+    ob_int(&f.a, n, "num_groups", 1);
+    ob_float(&f.a, n, "epsilon", 0);
+    run(&f, (float *[]){(float[]){1, 5}});
+    expect(&f.out[0], 2, (float[]){-1, 3});
+    end(&f);
+}

@@ -1,4 +1,5 @@
 /* Strings: casts, cases, pieces, regular expressions, vocabularies. */
+#include "ops_agree.h"
 #include "ops_fixture.h"
 
 #define BAD KAENA_INVALID_ARGUMENT
@@ -157,6 +158,36 @@ KTEST(ops_text, wrong_expressions)
         ops_refuse(KOP_RegexFullMatch, attr, "string[1] a", 1, BAD, "the pattern has");
     }
     ops_refuse(KOP_RegexFullMatch, "pattern='\\pL'", "string[1] a", 1, KAENA_UNIMPLEMENTED, "\\p");
+}
+
+/* Patterns of noise, of which some are expressions: compiling and matching end, in bounds. */
+KTEST(ops_text, hostile_expressions)
+{
+    static const char alphabet[] = "ab|()*+?{},[]^$\\d.-:x19=<>PisB\xc3\xa9";
+    uint32_t good = 0;
+    ops_random_begin();
+    for (uint32_t round = 0; round < 5000; round++) {
+        char text[32];
+        size_t n = ops_below(sizeof text);
+        for (size_t i = 0; i < n; i++)
+            text[i] = alphabet[ops_below(sizeof alphabet - 1)];
+        text[n] = '\0';
+        kop_attr pattern = {.name = "pattern", .type = KOP_ATTR_STRING, .u.s = text};
+        kaena_string in[2] = {{"ab1\xc3\xa9", 5}, {text, n}};
+        kop_tensor x = {.dtype = KAENA_STRING, .shape = {1, {2}}, .data = in}, out;
+        const kop_tensor *ins[] = {&x};
+        kaena_err err;
+        kop_call call = {.op = KOP_RegexFullMatch,
+                         .attr = &pattern,
+                         .n_attr = 1,
+                         .n_in = 1,
+                         .n_out = 1,
+                         .in = ins,
+                         .out = &out,
+                         .err = &err};
+        good += ops_try(&call, 4u << 20);
+    }
+    cr_assert(good > 100, "only %u were expressions", good);
 }
 
 KTEST(ops_text, label_encoder)
