@@ -61,7 +61,11 @@ static kaena_status execute_weights(kaena_arena *arena, kgr_graph *g, const kop_
     KAENA_TRY(kgr_infer(g, /* infer_data= */ false, err));
     for (kgr_node *n = g->first; n; n = n->next) {
         const char *reason;
-        if (kcc_lowerable(n, &reason)) {
+        bool known = true;
+        for (uint32_t i = 0; i < n->n_out; i++)
+            known = known && n->out[i]->t.form == KOP_FORM_TENSOR && !n->out[i]->t.unranked &&
+                    kaena_shape_known(&n->out[i]->t.shape);
+        if (known && kcc_lowerable(n, &reason)) {
             n->device = KGR_DEVICE;
             n->reason = "of the test";
         }
