@@ -127,6 +127,7 @@ def tensorflow_cases():
         saved = (model / "saved_model").is_dir()
         sets = list(json_sets(model, lambda t: t["tensor"]))
         yield Case(model.name, "TENSORFLOW", model / ("saved_model" if saved else "model.pb"), [], sets)
+    yield from serving_cases()
 
 
 # --- Networks with seeded random weights, whose outputs ONNX Runtime says ---
@@ -147,6 +148,18 @@ def generated_cases(directory):
             inputs[v.name] = test_generated.random_input(random, v.name, TENSOR_DTYPES[v.type.tensor_type.elem_type], shape)
         want = onnxruntime_c.Session(library, path).run(inputs, [v.name for v in model.graph.output])
         yield Case(name, "ONNX", path, [], [DataSet(list(inputs.items()), list(want.items()))])
+
+
+def serving_cases():
+    """Models of TensorFlow Serving's tests, which say what they compute."""
+    root = shared() / "tensorflow" / "serving"
+    x = np.array([[1], [-2.5], [1000]], "float32")
+    known = {"saved_model_half_plus_two*/*": (x, 2), "saved_model_half_plus_three/*": (x, 3),
+             "matrix_half_plus_two/*": (np.arange(18, dtype="float32").reshape(2, 3, 3), 2)}
+    for pattern, (value, plus) in known.items():
+        for model in sorted(p for p in root.glob(pattern) if p.is_dir()):
+            data = DataSet([("x:0", value)], [("y:0", 0.5 * value + np.float32(plus))])
+            yield Case(str(model.relative_to(root)), "TENSORFLOW", model, [], [data])
 
 
 def all_cases(sources, directory):

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Models in S3: kaena_mx_compile from and to s3:// URLs, against the server s3rver on loopback."""
+"""Models in S3: kaena_mx_compile and kaena_tf_compile from and to s3:// URLs, against the server s3rver on loopback."""
 
 import hashlib
 import hmac
@@ -21,9 +21,11 @@ import daemon
 try:
     import numpy as np
     import mxnet_file
+    import saved_model_file
 except ImportError:
     daemon.skip("numpy is not installed (scripts/setup)")
 
+TF_COMPILE = daemon.BUILD / "compiler" / "kcc" / "kaena_tf_compile"
 MX_COMPILE = daemon.BUILD / "compiler" / "kcc" / "kaena_mx_compile"
 BUCKET = "kaena-models"
 SERVER = """
@@ -260,6 +262,29 @@ def copies(server, directory):
     assert not [k for k in server.keys() if k.startswith("bad/")]
 
 
+def saved_models(server, directory):
+    """A SavedModel there and back; its assets come along, saved_model.pb is what a reader looks for."""
+    modules = saved_model_file.messages(directory)
+    source = directory / "dense"
+    saved_model_file.write_dense(modules, source, np.ones((6, 3), "f4"), np.zeros(3, "f4"))
+    for path in source.rglob("*"):
+        if path.is_file():
+            server.put(f"tf/dense/{path.relative_to(source)}", path.read_bytes())
+
+    def compile_tf(into):
+        return subprocess.run([TF_COMPILE, "--in_saved_model", f"s3://{BUCKET}/tf/dense", "--out_saved_model", into, "--input_data_shapes",
+                               '{"x:0":[2,6]}'], env=environment(server.gate), text=True, capture_output=True, check=False)
+
+    done = compile_tf(f"s3://{BUCKET}/tf/out/")
+    assert done.returncode == 0, done.stderr
+    files = ["assets.extra/deep/warmup", "assets/labels.txt", "model.neff", "saved_model.pb"]
+    assert [k for k in server.keys() if k.startswith("tf/out")] == [f"tf/out/{f}" for f in files], server.keys()
+    done = compile_tf(directory / "dense-out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(p.relative_to(directory / "dense-out")) for p in (directory / "dense-out").rglob("*") if p.is_file()) == files
+    expect(compile_tf(f"s3://{BUCKET}-none/out"), "NoSuchBucket")
+
+
 class Redirect(http.server.BaseHTTPRequestHandler):
     """Sends everybody elsewhere, where nobody may go."""
 
@@ -292,6 +317,7 @@ def main():
             server.gate = gate(server)
             round_trip(server, directory, weights)
             copies(server, directory)
+            saved_models(server, directory)
             failures(server, directory)
     print("ok")
     sys.exit(0)
