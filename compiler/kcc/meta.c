@@ -6,6 +6,7 @@
 
 #define HOST_QUOTA_FACTOR 4 /* of the bytes of all values a host step knows at compile time */
 #define HOST_QUOTA_FLOOR (UINT64_C(64) << 20)
+#define HOST_QUOTA_LOOP (UINT64_C(1) << 30) /* what turns, whose number is not known, may leave */
 
 /* --- Values ---------------------------------------------------------------------------------- */
 
@@ -105,6 +106,14 @@ static void add_boundary(kcc_meta *b)
 
 /* --- Programs and host graphs ---------------------------------------------------------------- */
 
+static bool has_loop(const kcc_step *s)
+{
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        if (s->nodes[i]->op == KOP_Loop || s->nodes[i]->op == KOP_Scan)
+            return true;
+    return false;
+}
+
 /* Bytes of everything a host step touches, as far as shapes are known. */
 static uint64_t step_bytes(const kcc_step *s)
 {
@@ -165,7 +174,8 @@ static void add_unit(kcc_meta *b, kcc_unit *u, uint32_t *graphs, uint32_t *devic
             m->scratch_bytes =
                 module->scratch_bytes > m->scratch_bytes ? module->scratch_bytes : m->scratch_bytes;
         } else {
-            m->host_quota_bytes += step_bytes(s) * HOST_QUOTA_FACTOR + HOST_QUOTA_FLOOR;
+            m->host_quota_bytes += step_bytes(s) * HOST_QUOTA_FACTOR +
+                                   (has_loop(s) ? HOST_QUOTA_LOOP : HOST_QUOTA_FLOOR);
             if (s->by_plan)
                 continue;
             ++*graphs;

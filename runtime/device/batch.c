@@ -12,6 +12,9 @@
 #include "kaena/v1/runtime.pb-c.h"
 
 #define LISTED_CASES 8
+/* The compiler could not know how large these inputs are: what host steps may take for each of
+ * their bytes. */
+#define QUOTA_FACTOR 8
 
 static const Kaena__V1__NeffSelectStep *select_of(const neff_file *f)
 {
@@ -239,6 +242,21 @@ static kaena_status slice(dev_context *c, kop_tensor *t, const char *name, kaena
     return KAENA_OK;
 }
 
+static void raise_quota(dev_context *c)
+{
+    const neff_file *f = c->model->neff;
+    for (uint32_t i = 0; i < neff_n_inputs(f); i++) {
+        neff_tensor t = neff_input(f, i);
+        uint64_t more;
+        if (neff_has_buffer(&t))
+            continue;
+        if (!kaena_mul_u64(kop_bytes(&c->request->in_tensor[i]), QUOTA_FACTOR, &more) ||
+            !kaena_add_u64(c->quota, more, &more) || more > SIZE_MAX / 2)
+            more = SIZE_MAX / 2;
+        c->quota = (size_t)more;
+    }
+}
+
 kaena_status dev_pass_begin(dev_context *c, kaena_err *err)
 {
     const neff_file *f = c->model->neff;
@@ -254,6 +272,8 @@ kaena_status dev_pass_begin(dev_context *c, kaena_err *err)
     }
     if (!r->in_tensor)
         return KAENA_OK;
+    if (!b->done)
+        raise_quota(c);
     if (!b->done)
         KAENA_TRY(count_items(f, r->in_tensor, &b->items, err));
     b->size = 0;

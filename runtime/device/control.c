@@ -46,7 +46,7 @@ static kaena_status no_room(const dev_context *c, const char *what, kaena_err *e
 {
     return KAENA_FAIL(err, RESOURCE_EXHAUSTED,
                       "no memory for '%s': values of unknown size hold %zu bytes, the limit is %zu",
-                      what, c->arena_bytes, c->model->quota);
+                      what, c->arena_bytes, c->quota);
 }
 
 /* --- Loops

@@ -92,8 +92,9 @@ struct dev_context {
     tpb_run **run;      /* [device steps] */
     tpb_run *running;   /* the one that is on the TPBs */
     kaena_arena *arena; /* [flow.n_arenas]: what host steps make, what loops hand on */
-    size_t arena_bytes; /* of all of them; at most the NEFF's quota */
-    dev_loop *loop;     /* [flow.n_loops] */
+    size_t arena_bytes; /* of all of them; at most |quota| */
+    size_t quota;   /* the NEFF's, and a multiple of what the request brought in unknown sizes */
+    dev_loop *loop; /* [flow.n_loops] */
     dev_batch batch;
     kaena_status refused; /* what began the request has failed: |refusal| says how */
     kaena_err refusal;

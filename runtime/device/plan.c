@@ -14,7 +14,7 @@ kaena_arena *dev_arena_open(dev_context *c, uint32_t i, bool keep)
     c->arena_bytes -= a->used;
     if (!keep)
         kaena_arena_fini(a);
-    size_t quota = c->model->quota > c->arena_bytes ? c->model->quota - c->arena_bytes : 1;
+    size_t quota = c->quota > c->arena_bytes ? c->quota - c->arena_bytes : 1;
     if (keep)
         a->quota = quota;
     else
@@ -96,7 +96,7 @@ static kaena_status run_graph(dev_context *c, const Kaena__V1__NeffHostStep *h, 
     kop_tensor *out = KAENA_NEW_N(arena, kop_tensor, n_out);
     neff_tensor *declared = KAENA_NEW_N(arena, neff_tensor, n_out);
     if (!in || !out || !declared)
-        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "the limit of %zu bytes is reached", m->quota);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "the limit of %zu bytes is reached", c->quota);
     for (size_t i = 0; i < n_in; i++)
         in[i] = c->value[h->inputs[i]];
     for (size_t i = 0; i < n_out; i++)
@@ -253,6 +253,7 @@ static dev_context *take(dev_model *m, dev_request *request, dev_waiter *waiter)
         return NULL;
     atomic_store_explicit(&c->bad_index, 0, memory_order_relaxed);
     request->started_ns = dev_now_ns();
+    c->quota = m->quota;
     c->batch.on = false;
     c->batch.items = c->batch.done = 0;
     c->refused = begin_pass(c, &c->refusal);

@@ -368,6 +368,33 @@ KTEST(plan, an_endless_loop_runs_into_its_quota)
     unload(&l);
 }
 
+/* What a request brings in a size that the compiler did not know may be copied a few times. */
+KTEST(plan, large_inputs_raise_the_quota)
+{
+    static const int64_t any[] = {-1};
+    kneff k;
+    start(&k);
+    uint32_t x = kneff_value(&k, "x", KAENA_I64, 1, any),
+             y = kneff_value(&k, "y", KAENA_I64, 1, any);
+    kneff_dynamic(&k, x, false);
+    kneff_dynamic(&k, y, false);
+    kneff_input(&k, x);
+    kneff_output(&k, y);
+    kneff_host(&k, "graph \"h\" { input %x: int64[?] %y: int64[?] = Neg(%x) output %y }", 1, &x, 1,
+               &y);
+    loaded l = load(&k);
+    int64_t n = 1 << 20; /* eight times the quota */
+    int64_t *data = calloc((size_t)n, sizeof *data);
+    data[n - 1] = 5;
+    answer a;
+    run(&l, (kop_tensor[]){tensor(KAENA_I64, 1, &n, data)}, &a);
+    cr_assert_eq(a.status, KAENA_OK, "%s", a.err.what);
+    cr_assert_eq(((const int64_t *)a.out[0].data)[n - 1], -5);
+    kaena_arena_fini(&a.arena);
+    free(data);
+    unload(&l);
+}
+
 /* Nothing but control and device steps, forever: only the stop flag ends it. */
 KTEST(plan, the_stop_flag_ends_a_loop)
 {
