@@ -69,7 +69,10 @@ typedef struct arguments {
         ker_resize_args resize;
         ker_copy_args copy;
         ker_fill_args fill;
+        ker_quant_args quant;
+        ker_mm_args mm;
     } u;
+    ker_mm_tile tile;
 } arguments;
 
 typedef struct row {
@@ -241,6 +244,52 @@ static void run_resize(const bench *b, const arguments *a)
     b->table->resize(&a->u.resize, 0, rows_of(&a->u.resize.dst));
 }
 
+static void prepare_quant(bench *b, const row *r, arguments *a)
+{
+    a->u.quant = (ker_quant_args){
+        .src = operand(b, r->from, r->n, r->h, r->w, r->c),
+        .dst = operand(b, r->to, r->n, r->h, r->w, r->c),
+        .scaling = {.scale_all = 0.01f, .divide = r->from == KAENA_F32, .high = 100}};
+}
+
+static void run_quant(const bench *b, const arguments *a)
+{
+    b->table->quant(&a->u.quant, 0, rows_of(&a->u.quant.dst));
+}
+
+/* w rows of K = |variant| by c columns, four panels a call, drained as a layer's is: BF16 by a bias
+ * and a clamp, bytes by a bias and scales of their columns. */
+static void prepare_mm(bench *b, const row *r, arguments *a)
+{
+    ker_mm_args *m = &a->u.mm;
+    uint32_t k = (uint32_t)r->variant, size = (uint32_t)kaena_dtype_size(r->from);
+    m->x = operand(b, r->from, 1, 1, r->w, k);
+    m->dst = operand(b, r->to, 1, 1, r->w, r->c);
+    m->dst.count[3] = 64;
+    m->w = operand(b, KAENA_F32, 1, 1, k * size / 4, r->c).p;
+    m->panel_stride = (int64_t)k * size / 4 * 64;
+    m->panels = 4;
+    m->n_tiles = 1;
+    a->tile.k = k;
+    m->ep.scale_all = 1;
+    m->ep.func = KAENA_ACT_RELU;
+    m->ep.bias = (const float *)(const void *)operand(b, KAENA_F32, 1, 1, 1, r->c).p;
+    m->quantise = size == 1;
+    m->scaling = (ker_scaling){
+        .scale = m->ep.bias, .bias = (const int32_t *)(const void *)m->ep.bias, .high = 127};
+}
+
+static void run_mm(const bench *b, const arguments *a)
+{
+    ker_mm_args m = a->u.mm;
+    m.tile = &a->tile;
+    for (uint32_t c = 0; c < m.dst.stride[2] / m.dst.stride[3]; c += 64) {
+        (m.quantise ? b->table->mm_i8 : b->table->mm_bf16)(&m, 0, m.x.count[2]);
+        m.w += 4 * m.panel_stride;
+        m.dst.p += 64 * m.dst.stride[3];
+    }
+}
+
 /* name, kernel, [n][h][w][c], types, variant, stride, FLOP and bytes per element of [n][h][w][c] */
 #define ROW(name, kernel, n, h, w, c, from, to, variant, stride, flop, byte)                       \
     {name,                                                                                         \
@@ -297,11 +346,28 @@ static const row rows[] = {
                                                                          1, 1, 256, 128, F32, F32,
                                                                          0, 0, 0, 8)
                                                     ROW("softmax_1000_f32", softmax, 1, 1, 16, 1000,
-                                                        F32, BF16, 0, 0, 0, 6)
-                                                        ROW("lrn_5_bf16", lrn, 1, 28, 28, 64, BF16,
-                                                            BF16, 0, 0, 0, 4)
-                                                            ROW("resize_2x_bf16", resize, 1, 32, 32,
-                                                                64, BF16, BF16, 0, 0, 12, 2.5)};
+                                                        F32, BF16, 0, 0, 0,
+                                                        6) ROW("lrn_5_bf16", lrn, 1, 28, 28, 64,
+                                                               BF16, BF16, 0, 0, 0, 4)
+                                                        ROW("resize_2x_bf16", resize, 1, 32, 32, 64,
+                                                            BF16, BF16, 0, 0, 12,
+                                                            2.5) ROW("quantise_f32_u8", quant, 1, 1,
+                                                                     128, 512, F32, U8, 0, 0, 0, 5)
+                                                            ROW("quantise_i32_s8", quant, 1, 1, 128,
+                                                                512, I32, I8, 0, 0, 0, 5)
+                                                                ROW("mm_576_bf16", mm, 1, 1, 196,
+                                                                    256, BF16, BF16, 576, 0, 1152,
+                                                                    0) ROW("mm_576_u8", mm, 1, 1,
+                                                                           196, 256, U8, U8, 576, 0,
+                                                                           1152, 0)
+                                                                    ROW("mm_576_s8", mm, 1, 1, 196,
+                                                                        256, I8, I8, 576, 0, 1152,
+                                                                        0) ROW("mm_64_bf16", mm, 1,
+                                                                               1, 784, 256, BF16,
+                                                                               BF16, 64, 0, 128, 0)
+                                                                        ROW("mm_64_s8", mm, 1, 1,
+                                                                            784, 256, I8, I8, 64, 0,
+                                                                            128, 0)};
 #undef ROW
 
 /* --- Limits ------------------------------------------------------------------------------ */
