@@ -133,13 +133,15 @@ def tensorflow_cases():
 # --- Networks with seeded random weights, whose outputs ONNX Runtime says ---
 
 
-def generated_cases(directory):
+def generated_cases(directory, only):
     library = onnxruntime_c.library(daemon.SOURCE)
     listed = subprocess.run(["/usr/bin/python3", test_generated.GENERATE, "--list"], text=True, capture_output=True, check=False)
     if not library or listed.returncode != 0:
         daemon.skip("ONNX Runtime or python3-onnx is not installed (scripts/setup --bench)")
     onnx = onnx_classes(directory)
     for name in listed.stdout.split():
+        if only and name not in only:
+            continue
         path, random, inputs = test_generated.model_file(name), np.random.default_rng(7), {}
         model = onnx.ModelProto()
         model.ParseFromString(path.read_bytes())
@@ -162,8 +164,9 @@ def serving_cases():
             yield Case(str(model.relative_to(root)), "TENSORFLOW", model, [], [data])
 
 
-def all_cases(sources, directory):
+def all_cases(sources, directory, only):
+    """Cases called as |only| says, all where it is empty."""
     cases = {"ONNX": lambda: onnx_cases(directory), "MXNET": mxnet_cases, "TENSORFLOW": tensorflow_cases,
-             "GENERATED": lambda: generated_cases(directory)}
+             "GENERATED": lambda: generated_cases(directory, only)}
     for name in sources:
-        yield from cases[name]()
+        yield from (c for c in cases[name]() if not only or c.name in only)
