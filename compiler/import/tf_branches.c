@@ -86,8 +86,7 @@ static bool grow(kaena_arena *arena, void *list_pointer, uint32_t n, uint32_t *c
 static kaena_status add_condition(brancher *b, const condition *outer, tf_edge p, bool side,
                                   const condition **out)
 {
-    while (strcmp(p.node->op, "Identity") == 0 && p.node->n_in == 1)
-        p = p.node->in[0];
+    p = tf_edge_origin(p);
     /* The same question asked again inside of its own answer. */
     for (const condition *c = outer; c; c = c->outer)
         if (c->predicate.node == p.node && c->predicate.port == p.port && c->side == side) {
@@ -350,9 +349,7 @@ static bool is_switch_of(const tf_node *n, const condition *c)
 {
     if (!is_op(n, "Switch") || n->n_in != 2)
         return false;
-    tf_edge p = n->in[1];
-    while (strcmp(p.node->op, "Identity") == 0 && p.node->n_in == 1)
-        p = p.node->in[0];
+    tf_edge p = tf_edge_origin(n->in[1]);
     return p.node == c->predicate.node && p.port == c->predicate.port;
 }
 

@@ -8,7 +8,8 @@
 
 #include "tf_rewrite.h"
 
-#define MAX_DEPTH 32 /* of loops in loops */
+#define MAX_DEPTH 32                  /* of loops in loops */
+#define MAX_STEPS ((uint64_t)1 << 28) /* of all walks together */
 
 typedef struct variable {
     tf_node *enter, *merge, *pass /* Switch */, *next;
@@ -33,6 +34,7 @@ typedef struct framer {
                           begins a variable: UINT32_MAX */
     uint32_t *stamp;   /* by node id: the walk that saw it last */
     uint32_t walks;
+    uint64_t steps; /* inputs that walks have looked at */
     tf_node **stack;
     kaena_err *err;
 } framer;
@@ -83,9 +85,7 @@ static bool is_loop_merge(const tf_node *n)
 /* The LoopCond behind a Switch's predicate. */
 static tf_node *loop_cond(const tf_node *pass)
 {
-    tf_node *n = pass->in[1].node;
-    for (int i = 0; i < 16 && strcmp(n->op, "Identity") == 0 && n->n_in == 1; i++)
-        n = n->in[0].node;
+    tf_node *n = tf_edge_origin(pass->in[1]).node;
     return is_op(n, "LoopCond") && n->n_in == 1 ? n : NULL;
 }
 
@@ -210,6 +210,11 @@ static kaena_status find_read(framer *f, loop *l, int depth)
         uint32_t n_inner = 0, cap_inner = 0;
         while (n_stack) {
             tf_node *n = f->stack[--n_stack];
+            f->steps += n->n_in + 1;
+            if (f->steps > MAX_STEPS)
+                return KAENA_FAIL(f->err, RESOURCE_EXHAUSTED,
+                                  "too many loops over too many nodes: what a loop reads must come "
+                                  "in through Enter");
             if (is_op(n, "Enter")) {
                 if (f->loop_of[n->id] == UINT32_MAX)
                     return refuse(f, n, "it begins a variable and is read besides");

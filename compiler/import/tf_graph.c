@@ -158,6 +158,14 @@ kaena_status tf_graph_find_edge(const tf_graph *g, const char *name, tf_edge *ou
     return KAENA_OK;
 }
 
+tf_edge tf_edge_origin(tf_edge e)
+{
+    for (int i = 0; i < 64 && e.node && strcmp(e.node->op, "Identity") == 0 && e.node->n_in == 1;
+         i++)
+        e = e.node->in[0];
+    return e;
+}
+
 const Tensorflow__AttrValue *tf_node_attr(const tf_node *n, const char *name)
 {
     for (uint32_t i = 0; i < n->n_attr; i++)

@@ -112,6 +112,10 @@ kaena_status tf_graph_find_edge(const tf_graph *g, const char *name, tf_edge *ou
 /* The part of a tensor's name before ":PORT" copied into |arena|, and the port; false for "^node",
  * for a port above TF_MAX_PORTS and where memory ends. */
 bool tf_split_name(kaena_arena *arena, const char *name, const char **node, uint32_t *port);
+/* |e| without the Identity nodes it goes through, a few at most: there may be long chains, and
+ * cycles.
+ */
+tf_edge tf_edge_origin(tf_edge e);
 /* The attribute's value, or NULL. */
 const Tensorflow__AttrValue *tf_node_attr(const tf_node *n, const char *name);
 

@@ -277,10 +277,8 @@ typedef struct looper {
 
 static bool same_edge(tf_edge a, tf_edge b)
 {
-    while (a.node && strcmp(a.node->op, "Identity") == 0 && a.node->n_in == 1 &&
-           (a.node != b.node || a.port != b.port))
-        a = a.node->in[0];
-    return a.node == b.node && a.port == b.port;
+    tf_edge from = tf_edge_origin(a), to = tf_edge_origin(b);
+    return (a.node == b.node && a.port == b.port) || (from.node == to.node && from.port == to.port);
 }
 
 static kaena_status begin_loop(looper *l)

@@ -7,7 +7,7 @@
 #include "tf_slice.h"
 #include "tf_translate.h"
 
-#define MAX_PASSED 4096 /* nodes that a handle may go through */
+#define MAX_PASSED 256 /* nodes that a handle may go through */
 
 static bool is_op(const tf_node *n, const char *op)
 {
@@ -99,8 +99,7 @@ static kaena_status no_memory(const resolver *r)
 /* Element |i| of a constant of strings. */
 static bool const_string(resolver *r, tf_edge e, uint32_t i, kaena_string *out)
 {
-    while (e.node && is_op(e.node, "Identity") && e.node->n_in == 1)
-        e = e.node->in[0];
+    e = tf_edge_origin(e);
     const Tensorflow__AttrValue *v =
         e.node && is_op(e.node, "Const") ? tf_node_attr(e.node, "value") : NULL;
     if (!v || v->value_case != TENSORFLOW__ATTR_VALUE__VALUE_TENSOR ||
@@ -117,10 +116,7 @@ static void note_restore(resolver *r, const tf_node *n)
 {
     if (n->n_in < 2 || (!is_op(n, "Assign") && !is_op(n, "AssignVariableOp")))
         return;
-    tf_edge from = n->in[1];
-    for (uint32_t i = 0; i < MAX_PASSED && is_op(from.node, "Identity") && from.node->n_in == 1;
-         i++)
-        from = from.node->in[0];
+    tf_edge from = tf_edge_origin(n->in[1]);
     const tf_node *v = tf_handle_of(n->in[0]), *restore = from.node;
     place p = {.variable = v};
     if (!v || !is_variable(v) || !is_op(restore, "RestoreV2") || restore->n_in != 3 ||

@@ -1158,6 +1158,46 @@ KTEST(tf_saved_model, broken_loops_are_refused)
     end(&f);
 }
 
+/* Nothing that follows Identity nodes may follow them for ever, or again and again. */
+KTEST(tf_saved_model, cycles_and_long_chains_of_identities_end)
+{
+    fixture f = begin();
+    KTEST_FAILS(
+        f.err, INVALID_ARGUMENT, "needs its own result",
+        import(&f,
+               PLACEHOLDER("x", D(2)) "node{name:'a' op:'Identity' input:'b'}"
+                                      "node{name:'b' op:'Identity' input:'a'}"
+                                      "node{name:'s' op:'Switch' input:'x' input:'a' " FLOAT "}"
+                                      "node{name:'m' op:'Merge' input:'s' input:'s:1' " FLOAT "}"
+                                      "node{name:'v' op:'VarHandleOp'}"
+                                      "node{name:'r' op:'RestoreV2' input:'x' input:'a' input:'a'}"
+                                      "node{name:'i' op:'AssignVariableOp' input:'a' input:'r'}"
+                                      "node{name:'j' op:'AssignVariableOp' input:'v' input:'r'}"
+                                      "node{name:'y' op:'AddV2' input:'m' input:'a' " FLOAT "}",
+               XY, NULL, NULL));
+    kaena_strbuf b = {0};
+    enum { N = 3000 };
+    kaena_strbuf_printf(
+        &b, "%s",
+        PLACEHOLDER("x", D(2)) AXES CONST(
+            "node", "zero", "0") "node{name:'sum' op:'Sum' input:'x' input:'axes' " FLOAT "}"
+                                 "node{name:'i0' op:'Greater' input:'sum' input:'zero' " FLOAT "}");
+    for (int i = 1; i <= N; i++)
+        kaena_strbuf_printf(&b, "node{name:'i%d' op:'Identity' input:'i%d'}", i, i - 1);
+    for (int i = 0; i < N; i++)
+        kaena_strbuf_printf(&b,
+                            "node{name:'s%d' op:'Switch' input:'%s%d' input:'i%d' " FLOAT "}"
+                            "node{name:'m%d' op:'Merge' input:'s%d' input:'s%d:1' " FLOAT "}",
+                            i, i ? "m" : "x", i - 1, N, i, i, i);
+    kaena_strbuf_printf(&b, "node{name:'y' op:'Identity' input:'m%d' " FLOAT "}", N - 1);
+    char *first = strstr(b.data, "'x-1'");
+    memcpy(first, "'x:0'", 5);
+    /* Too many branches one after another is no error: it ends, this way or that. */
+    (void)import(&f, b.data, XY, NULL, NULL);
+    kaena_strbuf_fini(&b);
+    end(&f);
+}
+
 /* --- Directories ---------------------------------------------------------------------------------
  */
 
