@@ -13,20 +13,24 @@ static const int64_t row[] = {1, W}, one[] = {1};
 
 /* entry 0: IO1 = IO0 + weights (weights[i] = i); entry 3: IO1 = IO0 * IO0; entry 6: IO2 = IO0 + IO1
  */
-static const char *const program[] =
-    {"TT op=ADD a=" F32("IO0+0") " b=" F32("WEIGHTS+0") " dst=" F32("SB+0") "\nCOPY src=" F32("SB+"
-                                                                                              "0") " dst=" F32(
-        "IO1+0") "\nHALT\n"
-                 "TT op=MUL a=" F32("IO0+0") " b=" F32("IO0+0") " dst=" F32(
-                     "SB"
-                     "+"
-                     "0") "\nCOPY src=" F32("SB+0") " dst=" F32("IO1+0") "\nHALT\n"
-                                                                         "TT op=ADD a=" F32("IO0+0") " b=" F32("IO1+0") " dst=" F32(
-                                                                             "SB+0") "\nCOPY "
-                                                                                     "src=" F32(
-                                                                                         "SB+"
-                                                                                         "0") " dst"
-                                                                                              "=" F32("IO2+0") "\nHALT\n"};
+static const char *const program[] = {
+    "TT op=ADD a=" F32("IO0+0") " b=" F32("WEIGHTS+0") " dst=" F32("SB+0") "\nCOPY src=" F32(
+        "SB+"
+        "0") " dst=" F32("IO1+0") "\nHALT\n"
+                                  "TT op=MUL a=" F32("IO0+0") " b=" F32("IO0+0") " dst=" F32(
+                                      "SB"
+                                      "+"
+                                      "0") "\nCOPY src=" F32("SB+0") " dst=" F32("IO1+0") "\nHALT\n"
+                                                                                          "TT "
+                                                                                          "op=ADD "
+                                                                                          "a=" F32("IO0+0") " b=" F32("IO1+0") " dst=" F32(
+                                                                                              "SB+"
+                                                                                              "0") "\nCOPY "
+                                                                                                   "src=" F32(
+                                                                                                       "SB+"
+                                                                                                       "0") " dst"
+                                                                                                            "=" F32(
+                                                                                                                "IO2+0") "\nHALT\n"};
 enum { ADD_WEIGHTS = 0, SQUARE = 3, ADD = 6 };
 static float weights[W];
 
