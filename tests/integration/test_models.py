@@ -126,10 +126,15 @@ def write_table(path, rows):
     """|rows| and, of an older table, the rows of networks that did not run now."""
     def network(row):
         return row.split("|")[1:3]
+
+    def order(row):
+        name, framework, mode = row.split("|")[1:4]
+        return framework, name, mode.strip() != "none"
+
     ran = [network(r) for r in rows]
     old = path.read_text().splitlines() if path.exists() else []
     kept = [r for r in old[len(HEAD):] if network(r) not in ran]
-    path.write_text("\n".join(HEAD + sorted(kept + rows, key=lambda r: r.split("|")[2:3])) + "\n")
+    path.write_text("\n".join(HEAD + sorted(kept + rows, key=order)) + "\n")
 
 
 def main():
