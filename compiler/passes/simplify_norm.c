@@ -5,8 +5,9 @@
 #include "factors.h"
 #include "simplify.h"
 
-#define INNER (-1) /* the axes between the first and the last: those of each image, channels last  \
-                    */
+#define INNER                                                                                      \
+    (-1) /* the axes between the first and the last: those of each image, channels last            \
+          */
 
 /* v = mean of |*of| over the last axes, from |*axis| on, or over the inner ones; they stay as 1. */
 static bool is_mean(const kgr_value *v, kgr_value **of, int32_t *axis)

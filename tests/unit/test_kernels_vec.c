@@ -75,7 +75,7 @@ static void check_act(kerops_rng *r, bool special)
     any_values(r, &src.ap, special);
     if (kerops_below(r, 2)) {
         residual = kerops_make(r, kerops_below(r, 3) ? type : any_float(r), count,
-                               kerops_any_layout(r), 0);
+                               kerops_any_layout(r), kerops_below(r, 4) ? 0 : kerops_below(r, 8));
         any_values(r, &residual.ap, special);
         a.residual = residual.ap;
     }
