@@ -1,7 +1,9 @@
 /* Fuzz target: the binary form of graphs, as the HOST section of an artifact holds it. What is read
  * passes the check and can be written, inferred and evaluated within a quota. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "graph.h"
 
@@ -15,6 +17,39 @@ static void must(bool condition)
 
 #define LARGEST ((int64_t)1 << 14) /* elements: more would only be slow */
 
+/* A loop may be without end: evaluation is told to stop after a while. */
+static atomic_bool stop;
+
+static void on_timer(int number)
+{
+    (void)number;
+    atomic_store_explicit(&stop, true, memory_order_relaxed);
+}
+
+static void set_timer(suseconds_t microseconds)
+{
+    struct sigaction act = {.sa_handler = on_timer, .sa_flags = SA_RESTART};
+    struct itimerval timer = {.it_value = {.tv_usec = microseconds}};
+    must(sigaction(SIGVTALRM, &act, NULL) == 0);
+    must(setitimer(ITIMER_VIRTUAL, &timer, NULL) == 0);
+    if (microseconds)
+        atomic_store(&stop, false);
+}
+
+/* Puts |t| into a sequence or optional of the form that |form| says. */
+static bool wrap(kaena_arena *arena, uint8_t form, kop_tensor *t)
+{
+    if (form == KOP_FORM_TENSOR)
+        return true;
+    kop_tensor *item = kaena_arena_memdup(arena, t, sizeof *t);
+    if (!item || !wrap(arena, kop_item_form(form), item))
+        return false;
+    t->form = form;
+    t->data = item;
+    t->count = 1;
+    return true;
+}
+
 /* Inputs of the types the graph says, with unknown dimensions 1; false where they are too large. */
 static bool make_inputs(const kgr_graph *g, kaena_arena *arena, kop_tensor *in)
 {
@@ -22,6 +57,7 @@ static bool make_inputs(const kgr_graph *g, kaena_arena *arena, kop_tensor *in)
         int64_t n;
         in[i] = g->inputs[i]->t;
         in[i].unranked = false;
+        in[i].form = KOP_FORM_TENSOR;
         for (int32_t d = 0; d < in[i].shape.rank; d++)
             in[i].shape.dim[d] = in[i].shape.dim[d] < 0 ? 1 : in[i].shape.dim[d];
         if (!kaena_shape_elements(&in[i].shape, &n) || n > LARGEST || in[i].dtype == KAENA_STRING ||
@@ -31,6 +67,8 @@ static bool make_inputs(const kgr_graph *g, kaena_arena *arena, kop_tensor *in)
         if (!in[i].data)
             return false;
         kgr_random_fill(&in[i], i);
+        if (!wrap(arena, g->inputs[i]->t.form, &in[i]))
+            return false;
     }
     return true;
 }
@@ -48,8 +86,10 @@ static void use(kgr_graph *g, kaena_arena *arena)
                *out = calloc(g->n_outputs + 1, sizeof *out);
     kaena_arena results;
     kaena_arena_init(&results, (size_t)4 << 20);
+    set_timer(100000);
     if (in && out && make_inputs(g, &results, in))
-        (void)!kgr_eval(g, in, out, &(kop_env){.arena = &results}, &err);
+        (void)!kgr_eval(g, in, out, &(kop_env){.arena = &results, .stop = &stop}, &err);
+    set_timer(0);
     kaena_arena_fini(&results);
     free(in);
     free(out);

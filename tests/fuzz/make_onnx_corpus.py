@@ -112,6 +112,37 @@ def seeds():
     yield 'strings', model([node('Identity', 'w')], image, [strings])
     yield 'nested', nested(40)
     yield 'many', b'\x08\x07\x3a\x80\x08' + b'\x0a\x00' * 512
+    yield from bodies()
+
+
+def body(nodes, inputs, outputs):
+    return helper.make_graph(nodes, 'b', [helper.make_tensor_value_info(i, F, None) for i in inputs],
+                             [helper.make_tensor_value_info(o, F, None) for o in outputs])
+
+
+def bodies():
+    """Subgraphs that read names around them, through several levels, and hide some."""
+    yes, limit = tensor('yes', True, np.bool_), tensor('limit', 3, np.int64)
+    inner = body([node('Add', 'x h', 'z')], [], ['z'])
+    outer = body([node('Neg', 'x', 'h'), node('If', 'c', 'y', then_branch=inner, else_branch=inner)], [], ['y'])
+    yield 'captures', model([node('Abs', 'x', 'h'), node('ReduceMax', 'x', 'm', keepdims=0), node('Greater', 'm m', 'c'),
+                             node('If', 'c', 'y', then_branch=outer, else_branch=body([], [], ['h']))], [2])
+    turn = body([node('Add', 'v x', 'w'), node('Identity', 'w', 's')], ['i', 'go', 'v'], ['go', 'w', 's'])
+    turn.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    turn.input[1].type.tensor_type.elem_type = TensorProto.BOOL
+    yield 'loop', model([node('Loop', 'limit yes x', 'y z', body=turn)], [2], [yes, limit], opset=16, ir=8,
+                        outputs=('y', 'z'))
+    step = body([node('Add', 'a b', 't'), node('Clip', 't', 'u', min=0.5)], ['a', 'b'], ['t', 'u'])
+    scan = node('Scan', 's x', 'y z', body=step, num_scan_inputs=1)
+    yield 'scan', model([scan], [2, 3], [tensor('s', [0, 0, 0])], opset=9, outputs=('y', 'z'))
+    old = helper.make_node('Scan', ['', 's', 'x'], ['y', 'z'], body=step, num_scan_inputs=1, directions=[1])
+    yield 'scan_8', model([old], [2, 3, 1], [tensor('s', [[0], [0]])], opset=8, outputs=('y', 'z'))
+    each = body([node('Mul', 'e x', 'f')], ['e'], ['f'])
+    yield 'sequence_map', model([node('SplitToSequence', 'x', 's', axis=0), node('SequenceMap', 's', 't', body=each),
+                                 node('ConcatFromSequence', 't', axis=0)], [2, 1], opset=17, ir=8)
+    element = helper.make_tensor_type_proto(F, [2])
+    yield 'optional', model([helper.make_node('Optional', [], ['o'], type=helper.make_sequence_type_proto(element)),
+                             node('OptionalHasElement', 'o')], [2], opset=15, ir=8)
 
 
 def nested(depth):
