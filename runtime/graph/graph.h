@@ -178,8 +178,8 @@ bool kgr_value_make_const(kgr_graph *g, kgr_value *v, void *data);
 void kgr_node_remove(kgr_graph *g, kgr_node *n);
 /* Moves |n| behind |after| (kgr_at_start: to the front). */
 void kgr_node_move(kgr_graph *g, kgr_node *n, kgr_node *after);
-/* Removes every node none of whose outputs is used, in the bodies too; returns how many. Linear.
- */
+/* Removes every node none of whose outputs is used, in the bodies too, and what these capture and
+ * do not read; returns how many nodes. Linear. */
 uint32_t kgr_remove_dead(kgr_graph *g);
 /* The only node that uses |v|, in one slot, or NULL when none does, several do, it is a graph
  * output, or that node is placed on the host and so not to be merged with its neighbours. */

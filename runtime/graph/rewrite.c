@@ -209,6 +209,28 @@ void kgr_node_move(kgr_graph *g, kgr_node *n, kgr_node *after)
     kgr_node_link(g, n, after);
 }
 
+/* Captured operand |i| of |n| is read by none of the bodies. */
+static bool is_unread(const kgr_node *n, uint32_t i)
+{
+    for (uint32_t b = 0; b < n->n_body; b++)
+        if (kgr_body_input(n, b, i)->n_uses)
+            return false;
+    return true;
+}
+
+static void drop_unread(kgr_graph *g, kgr_node *n)
+{
+    uint32_t own = kgr_own_inputs(n), skip = n->n_in - n->body[0]->n_inputs, n_drop = 0;
+    bool *drop = KAENA_NEW_N(g->arena, bool, n->n_in);
+    for (uint32_t i = own; drop && i < n->n_in; i++)
+        n_drop += drop[i] = is_unread(n, i);
+    if (!n_drop)
+        return;
+    for (uint32_t b = 0; b < n->n_body; b++)
+        kgr_inputs_drop(n->body[b], drop + skip);
+    kgr_node_drop_inputs(n, drop);
+}
+
 uint32_t kgr_remove_dead(kgr_graph *g)
 {
     uint32_t removed = 0;
@@ -219,6 +241,8 @@ uint32_t kgr_remove_dead(kgr_graph *g)
             used |= n->out[i]->n_uses > 0;
         for (uint32_t i = 0; used && i < n->n_body; i++)
             removed += kgr_remove_dead(n->body[i]);
+        if (used && n->n_body)
+            drop_unread(g, n);
         if (!used) {
             kgr_node_remove(g, n);
             removed++;

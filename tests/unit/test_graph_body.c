@@ -316,6 +316,40 @@ KTEST(graph_body, a_constant_condition_leaves_its_branch)
     kaena_arena_fini(&a);
 }
 
+/* What no body reads any more is no operand either. */
+KTEST(graph_body, dead_captures_go)
+{
+    kaena_arena a;
+    kaena_arena_init(&a, 0);
+    kgr_graph *g = parse(&a, "graph \"g\" { input %c: bool[] input %x: float32[2]\n"
+                             "%a: none[*] = Neg(%x) @\"a\" %b: none[*] = Abs(%x) @\"b\"\n"
+                             "%y: none[*] = If(%c, %a, %b) @\"if\" body \"yes\" {\n"
+                             "input %a: none[*] input %b: none[*]\n"
+                             "%dead: none[*] = Neg(%a) @\"dead\" %z: none[*] = Neg(%b) @\"z\"\n"
+                             "output %z } body \"no\" {\n"
+                             "input %a: none[*] input %b: none[*] output %b } output %y }");
+    cr_assert_eq(kgr_remove_dead(g), 2);
+    check(g);
+    kaena_strbuf text = {0};
+    kgr_print(g, false, &text);
+    cr_assert_str_eq(text.data, "graph \"g\" {\n"
+                                "  input %c: bool[]\n"
+                                "  input %x: float32[2]\n"
+                                "  %b: none[*] = Abs(%x) @\"b\"\n"
+                                "  %y: none[*] = If(%c, %b) @\"if\" body \"yes\" {\n"
+                                "    input %b: none[*]\n"
+                                "    %z: none[*] = Neg(%b) @\"z\"\n"
+                                "    output %z\n"
+                                "  } body \"no\" {\n"
+                                "    input %b: none[*]\n"
+                                "    output %b\n"
+                                "  }\n"
+                                "  output %y\n"
+                                "}\n");
+    kaena_strbuf_fini(&text);
+    kaena_arena_fini(&a);
+}
+
 /* Strings and elements of sequences that later nodes hand on outlive what made them. */
 KTEST(graph_body, shared_data_lives_long_enough)
 {
