@@ -113,3 +113,50 @@ kaena_status tf_x_matrix_band_part(tf_xlat *x)
                              tf_op2(x, KOP_LessOrEqual, tf_op1(x, KOP_Neg, off), above));
     return tf_done(x, tf_op3(x, KOP_Where, tf_op2(x, KOP_And, low, high), v, tf_number(x, v, 0)));
 }
+
+/* --- Systems of equations ------------------------------------------------------------------------
+ */
+
+static kaena_status solve(tf_xlat *x, kgr_value *b, const char *triangular)
+{
+    kgr_node *n = tf_node_begin(x, KOP_Solve, (kgr_value *[]){x->in[0], b}, 2, 1);
+    tf_set_string(x, n, "triangular", triangular);
+    tf_set_int(x, n, "adjoint", tf_bool(x, "adjoint", false));
+    return tf_done(x, tf_node_end(x, n));
+}
+
+kaena_status tf_x_matrix_solve(tf_xlat *x)
+{
+    return solve(x, x->in[1], "none");
+}
+
+kaena_status tf_x_triangular_solve(tf_xlat *x)
+{
+    return solve(x, x->in[1], tf_bool(x, "lower", true) ? "lower" : "upper");
+}
+
+/* The answers for the unit vectors. */
+kaena_status tf_x_matrix_inverse(tf_xlat *x)
+{
+    kgr_value *v = x->in[0], *n = size_of(x, v, -1);
+    kgr_value *unit =
+        tf_op3(x, KOP_Where, on_diagonal(x, n, n), tf_number(x, v, 1), tf_number(x, v, 0));
+    return solve(x, tf_expand(x, unit, tf_shape_of(x, v)), "none");
+}
+
+kaena_status tf_x_lu(tf_xlat *x)
+{
+    kgr_value *out[2];
+    tf_node_results(x, tf_node_begin(x, KOP_LU, x->in, 1, 2), out, 2);
+    tf_set_out(x, 0, out[0]);
+    tf_set_out(x, 1, tf_cast(x, out[1], tf_type(x, "output_idx_type", KAENA_I32)));
+    return x->status;
+}
+
+kaena_status tf_x_log_determinant(tf_xlat *x)
+{
+    kgr_value *det = tf_op1(x, KOP_Det, x->in[0]);
+    tf_set_out(x, 0, tf_op1(x, KOP_Sign, det));
+    tf_set_out(x, 1, tf_op1(x, KOP_Log, tf_op1(x, KOP_Abs, det)));
+    return x->status;
+}
