@@ -17,4 +17,5 @@ esac
 for name in $names; do
     set -- "$@" "$models/$name"
 done
+set -- "$@" "$KAENA_SHARED_DIR/models/onnx/models/dtln_model1" # recurrent
 exec "$bits" "$@"
