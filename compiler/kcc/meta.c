@@ -104,6 +104,29 @@ static void add_boundary(kcc_meta *b)
     }
 }
 
+/* The signature of a SavedModel that this is, in the names of the NEFF's tensors. */
+static void add_signature(kcc_meta *b)
+{
+    Kaena__V1__NeffMeta *m = b->meta;
+    const char *name = b->c->chosen.signature_name;
+    if (!name)
+        return;
+    Kaena__V1__NeffSignature *s = KAENA_NEW(b->a, Kaena__V1__NeffSignature);
+    *s = (Kaena__V1__NeffSignature)KAENA__V1__NEFF_SIGNATURE__INIT;
+    s->name = kaena_arena_strdup(b->a, name);
+    s->n_inputs = m->n_inputs;
+    s->inputs = KAENA_NEW_N(b->a, char *, m->n_inputs);
+    for (size_t i = 0; i < m->n_inputs; i++)
+        s->inputs[i] = m->values[m->inputs[i]]->spec->name;
+    s->n_outputs = m->n_outputs;
+    s->outputs = KAENA_NEW_N(b->a, char *, m->n_outputs);
+    for (size_t i = 0; i < m->n_outputs; i++)
+        s->outputs[i] = m->values[m->outputs[i]]->spec->name;
+    m->n_signatures = 1;
+    m->signatures = KAENA_NEW(b->a, Kaena__V1__NeffSignature *);
+    m->signatures[0] = s;
+}
+
 /* --- Programs and host graphs ---------------------------------------------------------------- */
 
 static bool has_loop(const kcc_step *s)
@@ -278,6 +301,7 @@ kaena_status kcc_meta_build(kcc_compilation *c, kaena_err *err)
     for (kcc_unit *u = c->units; u; u = u->next)
         u->index = KAENA_NEW_N(a, uint32_t, u->graph->n_values);
     add_boundary(&b);
+    add_signature(&b);
     join_programs(&b);
     uint32_t graphs = 0, devices = 0;
     for (kcc_unit *u = c->units; u; u = u->next)
