@@ -15,4 +15,4 @@ if ! [ -d "$out" ]; then
     tar -xJf "$archive" -C "$out.$$"
     mv "$out.$$" "$out" 2>/dev/null || rm -rf "$out.$$"
 fi
-exec "$runner" --xfail "$here/tf_xfail.txt" --at-least 75% --at-least-common 90% --quiet "$@" "$out"
+exec "$runner" --xfail "$here/tf_xfail.txt" --at-least 96% --at-least-common 96% --quiet "$@" "$out"
