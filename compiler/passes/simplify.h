@@ -42,8 +42,8 @@ kaena_status kcc_rule_table_product(kgr_graph *g, kgr_node *n, bool *changed, ka
 /* simplify_transposed.c */
 kaena_status kcc_rule_conv_transpose(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 
-/* simplify_sink.c: elementwise work goes before the Reshape of a product, where the product can take
- * it in. */
+/* simplify_sink.c: elementwise work goes before the Reshape of a product, where the product can
+ * take it in. */
 kaena_status kcc_rule_sink(kgr_graph *g, kgr_node *n, bool *changed, kaena_err *err);
 
 /* simplify_reduce.c: norms and logarithms of sums from sums. */

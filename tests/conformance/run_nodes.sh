@@ -15,11 +15,7 @@ backend=${KAENA_SHARED_DIR:-}/models/onnx/backend
 if [ -n "${KAENA_SHARED_DIR:-}" ] && [ -d "$backend" ]; then
     # The node cases there are the same; these are a newer release's.
     out=${KAENA_BUILD_DIR:?}/tests/conformance/newer
-    if ! [ -d "$out" ]; then
-        mkdir -p "$out.tmp"
-        tar -xJf "$backend/pytorch-converted.tar.xz" -C "$out.tmp"
-        mv "$out.tmp" "$out"
-    fi
+    "$here/unpack_once.sh" "$backend/pytorch-converted.tar.xz" "$out"
     set -- "$@" "$out"
 else
     echo "KAENA_SHARED_DIR is not set: only the cases of libonnx-testdata run" >&2

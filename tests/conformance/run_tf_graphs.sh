@@ -10,9 +10,5 @@ if [ -z "${KAENA_SHARED_DIR:-}" ] || ! [ -f "$archive" ]; then
     exit 77
 fi
 out=${KAENA_BUILD_DIR:?}/tests/conformance/tf_op_graphs
-if ! [ -d "$out" ]; then
-    mkdir -p "$out.$$"
-    tar -xJf "$archive" -C "$out.$$"
-    mv "$out.$$" "$out" 2>/dev/null || rm -rf "$out.$$"
-fi
+"$here/unpack_once.sh" "$archive" "$out"
 exec "$runner" --xfail "$here/tf_xfail.txt" --at-least 96% --at-least-common 96% --quiet "$@" "$out"
