@@ -414,10 +414,10 @@ static kaena_status sync_path(const char *path, kaena_err *err)
 /* What is in the directory is on disk before its name is. */
 static kaena_status sync_directory(const char *dir, kaena_err *err)
 {
-    static const char *const files[] = {"/" KCC_TF_NEFF_NAME, "/saved_model.pb", ""};
+    static const char *const files[] = {KCC_TF_NEFF_NAME, "saved_model.pb", ""};
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        int n = snprintf(path, sizeof path, "%s%s", dir, files[i]);
+        int n = snprintf(path, sizeof path, "%s/%s", dir, files[i]);
         if (n < 0 || (size_t)n >= sizeof path)
             return KAENA_FAIL(err, INVALID_ARGUMENT, "'%s' is too long a path", dir);
         KAENA_TRY(sync_path(path, err));
