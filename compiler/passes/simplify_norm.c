@@ -137,8 +137,9 @@ static kaena_status make_instance_norm(kgr_graph *g, kgr_node *n, kgr_value *x, 
     if (!kgr_attr_ints(g, turned, "perm", to, (uint32_t)rank))
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for node '%s'", n->name);
     KAENA_TRY(kgr_infer_node(turned, err));
-    kgr_value *in[3] = {turned->out[0], scale ? scale : all(g, "ones", x->t.dtype, channels, 1),
-                        bias ? bias : all(g, "zeros", x->t.dtype, channels, 0)};
+    kgr_value *in[3] = {turned->out[0], scale, bias};
+    in[1] = scale ? scale : all(g, "ones", x->t.dtype, channels, 1);
+    in[2] = bias ? bias : all(g, "zeros", x->t.dtype, channels, 0);
     KAENA_TRY(kcc_insert(g, n, KOP_InstanceNormalization, n->name, in, 3, &norm, err));
     kgr_node_cut_inputs(n, 1);
     kgr_node_set_input(n, 0, norm->out[0]);
@@ -248,8 +249,9 @@ kaena_status kcc_rule_layer_norm(kgr_graph *g, kgr_node *n, bool *changed, kaena
         return KAENA_OK;
     if (is_folded(n, &d, &x, &scale, &bias)) {
         *changed = true;
-        return make_norm(g, n, x, &d, true, reshaped(g, scale, NULL, d.axis, x),
-                         reshaped(g, bias, NULL, d.axis, x), err);
+        scale = reshaped(g, scale, NULL, d.axis, x);
+        bias = reshaped(g, bias, NULL, d.axis, x);
+        return make_norm(g, n, x, &d, true, scale, bias, err);
     }
     for (uint32_t i = 0; i < (n->op == KOP_Div ? 1u : 2u) && n->op != KOP_Add && !found; i++)
         found = (n->op == KOP_Div ? is_root(n->in[1], &d) : is_inverse_root(n->in[1 - i], &d)) &&
