@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "compile.h"
+#include "option_values.h"
 #include "file.h"
 #include "mx_artifact.h"
 #include "mx_import.h"
@@ -72,24 +73,9 @@ static bool whole_number(const char *text, int64_t least, int64_t most, int64_t 
     return end != text && !*end && n >= least && n <= most;
 }
 
-static bool one_of(const char *text, const char *const *words, int *out)
-{
-    for (int i = 0; words[i]; i++) {
-        *out = i;
-        if (strcmp(words[i], text) == 0)
-            return true;
-    }
-    return false;
-}
-
 static int parse(int argc, char **argv, request *r)
 {
-    static const char *const optimizes[] = {"latency", "throughput", NULL};
-    static const int optimize_of[] = {KCC_OPTIMIZE_LATENCY, KCC_OPTIMIZE_THROUGHPUT};
-    static const char *const casts[] = {"all", "matmul", "none", NULL};
-    static const int cast_of[] = {KCC_CAST_ALL, KCC_CAST_MATMUL, KCC_CAST_NONE};
-    int id, k;
-    int64_t n;
+    int id;
     opterr = 0;
     while ((id = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         switch (id) {
@@ -107,19 +93,16 @@ static int parse(int argc, char **argv, request *r)
                 return usage_error("--epoch_number '%s' is not a number from 0 up", optarg);
             break;
         case OPT_NUM_TPBS:
-            if (!whole_number(optarg, 1, KISA_MAX_TPBS, &n))
+            if (!kcc_num_tpbs_of(optarg, &r->opt.num_tpbs))
                 return usage_error("--num-tpbs '%s' is not a number from 1 to 64", optarg);
-            r->opt.num_tpbs = (uint32_t)n;
             break;
         case OPT_OPTIMIZE:
-            if (!one_of(optarg, optimizes, &k))
+            if (!kcc_optimize_of(optarg, &r->opt.optimize))
                 return usage_error("--optimize '%s' is neither latency nor throughput", optarg);
-            r->opt.optimize = (kcc_optimize)optimize_of[k];
             break;
         case OPT_CAST:
-            if (!one_of(optarg, casts, &k))
+            if (!kcc_cast_of(optarg, &r->opt.cast))
                 return usage_error("--fp32-cast '%s' is none of all, matmul, none", optarg);
-            r->opt.cast = (kcc_cast)cast_of[k];
             break;
         case OPT_MUST_COMPILE:
             r->opt.must_compile = true;

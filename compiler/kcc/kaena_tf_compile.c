@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "compile.h"
+#include "option_values.h"
 #include "file.h"
 #include "input_shapes.h"
 #include "stage.h"
@@ -74,30 +75,10 @@ static int usage_error(const char *format, const char *what)
     return EXIT_USAGE;
 }
 
-typedef struct choice {
-    const char *name;
-    int value;
-} choice;
-
-static bool choose(const choice *c, const char *text, int *out)
-{
-    for (; c->name; c++)
-        if (strcmp(c->name, text) == 0) {
-            *out = c->value;
-            return true;
-        }
-    return false;
-}
-
 /* 0, or the exit status; -1: done. */
 static int parse(int argc, char **argv, request *r)
 {
-    static const choice optimizes[] = {
-        {"latency", KCC_OPTIMIZE_LATENCY}, {"throughput", KCC_OPTIMIZE_THROUGHPUT}, {NULL, 0}};
-    static const choice casts[] = {
-        {"all", KCC_CAST_ALL}, {"matmul", KCC_CAST_MATMUL}, {"none", KCC_CAST_NONE}, {NULL, 0}};
-    int id, value = 0;
-    char *end;
+    int id;
     opterr = 0;
     while ((id = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         switch (id) {
@@ -116,22 +97,17 @@ static int parse(int argc, char **argv, request *r)
         case OPT_SIGNATURE:
             r->choice.signature = optarg;
             break;
-        case OPT_NUM_TPBS: {
-            long n = strtol(optarg, &end, 10);
-            if (*end || end == optarg || n < 1 || n > KISA_MAX_TPBS)
+        case OPT_NUM_TPBS:
+            if (!kcc_num_tpbs_of(optarg, &r->opt.num_tpbs))
                 return usage_error("--num-tpbs '%s' is not a number from 1 to 64", optarg);
-            r->opt.num_tpbs = (uint32_t)n;
             break;
-        }
         case OPT_OPTIMIZE:
-            if (!choose(optimizes, optarg, &value))
+            if (!kcc_optimize_of(optarg, &r->opt.optimize))
                 return usage_error("--optimize '%s' is neither latency nor throughput", optarg);
-            r->opt.optimize = (kcc_optimize)value;
             break;
         case OPT_CAST:
-            if (!choose(casts, optarg, &value))
+            if (!kcc_cast_of(optarg, &r->opt.cast))
                 return usage_error("--fp32-cast '%s' is none of all, matmul, none", optarg);
-            r->opt.cast = (kcc_cast)value;
             break;
         case OPT_MUST_COMPILE:
             r->opt.must_compile = true;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "compile.h"
+#include "option_values.h"
 #include "file.h"
 #include "neff.h"
 #include "verify.h"
@@ -32,21 +33,6 @@ static int usage_error(const char *format, const char *what)
     (void)fprintf(stderr, format, what);
     (void)fprintf(stderr, "; see 'kcc --help'\n");
     return EXIT_USAGE;
-}
-
-typedef struct choice {
-    const char *name;
-    int value;
-} choice;
-
-static bool choose(const choice *c, const char *text, int *out)
-{
-    for (; c->name; c++)
-        if (strcmp(c->name, text) == 0) {
-            *out = c->value;
-            return true;
-        }
-    return false;
 }
 
 enum option_id {
@@ -87,11 +73,6 @@ static const struct option options[] = {
     {"verify", no_argument, NULL, OPT_VERIFY},
     {NULL, 0, NULL, 0},
 };
-
-static const choice casts[] = {
-    {"all", KCC_CAST_ALL}, {"matmul", KCC_CAST_MATMUL}, {"none", KCC_CAST_NONE}, {NULL, 0}};
-static const choice optimizes[] = {
-    {"latency", KCC_OPTIMIZE_LATENCY}, {"throughput", KCC_OPTIMIZE_THROUGHPUT}, {NULL, 0}};
 
 static bool known_stage(const char *name)
 {
@@ -136,7 +117,7 @@ static void add_io_config(kcc_compilation *c, const char *text)
 /* Parses the options all commands share; 0, or the exit status. */
 static int parse(int argc, char **argv, kcc_compilation *c)
 {
-    int id, value = 0;
+    int id;
     opterr = 0;
     while ((id = getopt_long(argc, argv, ":d:", options, NULL)) != -1) {
         switch (id) {
@@ -164,14 +145,10 @@ static int parse(int argc, char **argv, kcc_compilation *c)
         case OPT_DYNAMIC_BATCH:
             c->dynamic_batch = true;
             break;
-        case OPT_NUM_TPBS: {
-            char *end;
-            long n = strtol(optarg, &end, 10);
-            if (*end || end == optarg || n < 1 || n > KISA_MAX_TPBS)
+        case OPT_NUM_TPBS:
+            if (!kcc_num_tpbs_of(optarg, &c->opt.num_tpbs))
                 return usage_error("--num-tpbs '%s' is not a number from 1 to 64", optarg);
-            c->opt.num_tpbs = (uint32_t)n;
             break;
-        }
         case OPT_OUTPUT:
             c->output = kaena_path_of_uri(optarg);
             break;
@@ -179,14 +156,12 @@ static int parse(int argc, char **argv, kcc_compilation *c)
             c->opt.debug = true;
             break;
         case OPT_OPTIMIZE:
-            if (!choose(optimizes, optarg, &value))
+            if (!kcc_optimize_of(optarg, &c->opt.optimize))
                 return usage_error("--optimize '%s' is neither latency nor throughput", optarg);
-            c->opt.optimize = (kcc_optimize)value;
             break;
         case OPT_CAST:
-            if (!choose(casts, optarg, &value))
+            if (!kcc_cast_of(optarg, &c->opt.cast))
                 return usage_error("--fp32-cast '%s' is none of all, matmul, none", optarg);
-            c->opt.cast = (kcc_cast)value;
             break;
         case OPT_MUST_COMPILE:
             c->opt.must_compile = true;
