@@ -544,7 +544,7 @@ static kaena_status get_node(reader *r)
         return KAENA_FAIL(r->err, UNIMPLEMENTED,
                           "operator '%s' of node '%s' is unknown to this version", d.op_name,
                           d.name);
-    if (d.device > 2 || !*d.name || kgr_names_find(r->g->node_names, d.name))
+    if (d.device > KGR_PLAN || !*d.name || kgr_names_find(r->g->node_names, d.name))
         return BAD(r, "%zu: a second node '%s', or device %u", r->at, d.name, d.device);
     KAENA_TRY(get_operands(r, &d));
     KAENA_TRY(get_results(r, &d));

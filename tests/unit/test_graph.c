@@ -54,7 +54,9 @@ static const char everything[] =
     "fs=[1.5,2.0], ef=floats[], ss=[\"a\",\"\"], t=int32[2,1]{1, 2}, \"odd name\"=1} @\"n 1\" host "
     "\"why not\"\n"
     "  %p: none[*] = Sum(%\"a b:\", %h, %d, %u, %t, %s, %e, %w) @\"n2\" device\n"
+    "  %q: none[*] = Neg(%p) @\"n3\" plan\n"
     "  output %o/1\n"
+    "  output %q\n"
     "  output %p\n"
     "}\n";
 
