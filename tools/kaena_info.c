@@ -289,8 +289,8 @@ static int fail(const kaena_err *err)
 static int show(const neff_file *f, const options *o)
 {
     kaena_err err;
-    if (o->check &&
-        (neff_check_weights(f, &err) != KAENA_OK || neff_check_digest(f, &err) != KAENA_OK))
+    if (o->check && (neff_check_weights(f, NULL, &err) != KAENA_OK ||
+                     neff_check_digest(f, NULL, &err) != KAENA_OK))
         return fail(&err);
     if (o->disassemble)
         return disassemble(f, o->tpb);

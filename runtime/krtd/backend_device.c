@@ -153,10 +153,11 @@ static krt_image_info info(const krt_image *image)
     return i;
 }
 
-static kaena_status verify(krt_image *image, kaena_err *err)
+static kaena_status verify(krt_image *image, bool (*go_on)(void *user), void *user, kaena_err *err)
 {
-    KAENA_TRY(neff_check_weights(image->neff, err));
-    return neff_check_digest(image->neff, err);
+    const neff_pace pace = {go_on, user};
+    KAENA_TRY(neff_check_weights(image->neff, &pace, err));
+    return neff_check_digest(image->neff, &pace, err);
 }
 
 /* ---- running ---- */

@@ -22,6 +22,7 @@ typedef struct krt_daemon {
     krpc_server *server;
     krt_jobs *loaders;  /* read, verify, place, unload: seconds */
     krt_jobs *starters; /* copy large inputs: milliseconds */
+    krt_jobs *checkers; /* compare checksums of whole files: seconds, and more when others work */
     int model_dir_fd;   /* -1 = no loads by path */
     char *model_dir;    /* resolved, or NULL */
 

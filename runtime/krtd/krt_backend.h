@@ -82,8 +82,9 @@ typedef struct krt_backend {
     /* Places it; blocks. */
     kaena_status (*load)(krt_image *image, const char *name, kaena_err *err);
     krt_image_info (*info)(const krt_image *image);
-    /* Reads all of the file and compares checksums; blocks. DATA_LOSS. */
-    kaena_status (*verify)(krt_image *image, kaena_err *err);
+    /* Reads all of the file and compares checksums; blocks. |go_on(user)| is asked after every
+     * mebibyte and may sleep. DATA_LOSS; CANCELLED: |go_on| said no. */
+    kaena_status (*verify)(krt_image *image, bool (*go_on)(void *user), void *user, kaena_err *err);
 
     /* Whether a model that takes |values| takes these: of each type and shape, data need not be
      * there but in sequences and optionals. INVALID_ARGUMENT (BAD_TENSOR). */

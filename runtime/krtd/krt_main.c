@@ -20,6 +20,7 @@
 #define EXIT_USAGE 2
 #define N_LOADERS 2
 #define N_STARTERS 1
+#define N_CHECKERS 1
 /* How long clients that go on sending are still told that the daemon is gone. */
 #define FLUSH_MS 1000
 
@@ -242,6 +243,7 @@ static kaena_status start_all(krt_daemon *d, uint32_t threads, kaena_err *err)
     KAENA_TRY(d->backend->create((uint32_t)d->config->n_devices, threads, &d->devices, err));
     KAENA_TRY(krt_jobs_create(N_LOADERS, &d->loaders, err));
     KAENA_TRY(krt_jobs_create(N_STARTERS, &d->starters, err));
+    KAENA_TRY(krt_jobs_create(N_CHECKERS, &d->checkers, err));
     return start_server(d, err);
 }
 
@@ -251,6 +253,7 @@ static void stop_all(krt_daemon *d)
         krpc_server_stop(d->server, FLUSH_MS);
     d->starters = krt_jobs_destroy(d->starters);
     d->loaders = krt_jobs_destroy(d->loaders);
+    d->checkers = krt_jobs_destroy(d->checkers);
     krt_models_clear(d);
     if (d->devices)
         d->backend->destroy(d->devices);

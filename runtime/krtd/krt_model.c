@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "checked.h"
 #include "log.h"
@@ -15,6 +16,8 @@
 /* Output buffers of a model that wait for use: so many bytes, but no more buffers than this. */
 #define KEEP_BYTES (64u << 20)
 #define MAX_KEPT 64u
+/* Between two mebibytes of a check of a file whose model works: 50 a second at least. */
+#define CHECK_PAUSE_NS 20000000
 
 #define LOADING KAENA__V1__MODEL_STATE__LOADING
 #define READY KAENA__V1__MODEL_STATE__READY
@@ -175,13 +178,28 @@ static bool lay_out(const krt_tensor *t, size_t n, size_t **offsets, size_t *siz
     return *offsets != NULL;
 }
 
+/* A check takes processor time and memory bandwidth that requests want: while the model works it
+ * goes on in small steps only. */
+static bool check_goes_on(void *user)
+{
+    krt_model *m = user;
+    if (!m->daemon->backend->idle(m->image)) {
+        struct timespec t = {.tv_nsec = CHECK_PAUSE_NS};
+        (void)nanosleep(&t, NULL);
+    }
+    (void)pthread_mutex_lock(&m->lock);
+    bool wanted = m->state == READY;
+    (void)pthread_mutex_unlock(&m->lock);
+    return wanted && !atomic_load(&m->daemon->draining);
+}
+
 static void check_all_bytes(krt_job *job)
 {
     krt_model *m = (krt_model *)((char *)job - offsetof(krt_model, check_job));
     kaena_err err;
     kaena_err_init(&err);
-    kaena_status st = m->daemon->backend->verify(m->image, &err);
-    if (st != KAENA_OK)
+    kaena_status st = m->daemon->backend->verify(m->image, check_goes_on, m, &err);
+    if (st != KAENA_OK && st != KAENA_CANCELLED)
         krt_model_damaged(m, err.what);
     (void)pthread_mutex_lock(&m->lock);
     m->holds--;
@@ -228,7 +246,7 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_dept
     m->check_job.run = check_all_bytes;
     set_health(m, true);
     (void)pthread_mutex_unlock(&m->lock);
-    krt_jobs_post(m->daemon->loaders, &m->check_job);
+    krt_jobs_post(m->daemon->checkers, &m->check_job);
     return KAENA_OK;
 }
 

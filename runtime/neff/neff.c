@@ -7,47 +7,71 @@
 #include "fault.h"
 #include "neff_file.h"
 
-kaena_status neff_check_digest(const neff_file *f, kaena_err *err)
+#define PIECE ((uint64_t)1 << 20)
+
+static kaena_status keep_pace(const neff_file *f, const neff_pace *pace, kaena_err *err)
 {
-    enum { CHUNK = 1 << 20 };
-    uint8_t *buf = malloc(CHUNK);
-    EVP_MD_CTX *sha = EVP_MD_CTX_new();
-    kaena_status status = KAENA_OK;
-    if (!buf || !sha || EVP_DigestInit_ex(sha, EVP_sha256(), NULL) != 1)
-        status = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "'%s': no memory", f->name);
-    for (uint64_t at = 0; status == KAENA_OK && at < f->header.file_bytes;) {
-        uint64_t left = f->header.file_bytes - at, n = left < CHUNK ? left : CHUNK;
-        status = neff_read_at(f, at, buf, n, err);
-        if (status != KAENA_OK)
-            break;
+    if (!pace || pace->go_on(pace->user))
+        return KAENA_OK;
+    return KAENA_FAIL(err, CANCELLED, "'%s': the check was given up", f->name);
+}
+
+static kaena_status digest_file(const neff_file *f, const neff_pace *pace, EVP_MD_CTX *sha,
+                                uint8_t *buf, kaena_err *err)
+{
+    for (uint64_t at = 0, n; at < f->header.file_bytes; at += n) {
+        n = f->header.file_bytes - at < PIECE ? f->header.file_bytes - at : PIECE;
+        KAENA_TRY(neff_read_at(f, at, buf, n, err));
         if (at == 0)
             memset(buf + offsetof(neff_disk_header, digest), 0, sizeof f->header.digest);
         if (EVP_DigestUpdate(sha, buf, n) != 1)
-            status = KAENA_FAIL(err, INTERNAL, "'%s': SHA-256 failed", f->name);
-        at += n;
+            return KAENA_FAIL(err, INTERNAL, "'%s': SHA-256 failed", f->name);
+        KAENA_TRY(keep_pace(f, pace, err));
     }
     uint8_t digest[EVP_MAX_MD_SIZE];
-    if (status == KAENA_OK && (EVP_DigestFinal_ex(sha, digest, NULL) != 1 ||
-                               memcmp(digest, f->header.digest, sizeof f->header.digest) != 0))
-        status =
-            KAENA_FAIL(err, DATA_LOSS,
-                       "'%s': wrong SHA-256: the file is not what its compiler wrote", f->name);
+    if (EVP_DigestFinal_ex(sha, digest, NULL) == 1 &&
+        memcmp(digest, f->header.digest, sizeof f->header.digest) == 0)
+        return KAENA_OK;
+    return KAENA_FAIL(err, DATA_LOSS,
+                      "'%s': wrong SHA-256: the file is not what its compiler wrote", f->name);
+}
+
+kaena_status neff_check_digest(const neff_file *f, const neff_pace *pace, kaena_err *err)
+{
+    uint8_t *buf = malloc(PIECE);
+    EVP_MD_CTX *sha = EVP_MD_CTX_new();
+    kaena_status status = buf && sha && EVP_DigestInit_ex(sha, EVP_sha256(), NULL) == 1
+                              ? digest_file(f, pace, sha, buf, err)
+                              : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "'%s': no memory", f->name);
     EVP_MD_CTX_free(sha);
     free(buf);
     return neff_blame_file(status, err);
 }
 
-kaena_status neff_check_weights(const neff_file *f, kaena_err *err)
+static kaena_status sum_weights(const neff_file *f, const neff_pace *pace, XXH64_state_t *sum,
+                                kaena_err *err)
+{
+    (void)XXH64_reset(sum, 0);
+    for (uint64_t at = 0, n; at < f->weights_bytes; at += n) {
+        n = f->weights_bytes - at < PIECE ? f->weights_bytes - at : PIECE;
+        (void)XXH64_update(sum, f->weights + at, n);
+        KAENA_TRY(keep_pace(f, pace, err));
+    }
+    if (neff_weights_lost(f))
+        return KAENA_FAIL(err, DATA_LOSS, "'%s': section WEIGHTS: the file was truncated", f->name);
+    if (XXH64_digest(sum) != f->weights_xxh64)
+        return KAENA_FAIL(err, DATA_LOSS, "'%s': section WEIGHTS: wrong checksum", f->name);
+    return KAENA_OK;
+}
+
+kaena_status neff_check_weights(const neff_file *f, const neff_pace *pace, kaena_err *err)
 {
     if (!f->weights)
         return KAENA_OK;
-    uint64_t x = XXH64(f->weights, f->weights_bytes, 0);
-    kaena_status status = KAENA_OK;
-    if (neff_weights_lost(f))
-        status =
-            KAENA_FAIL(err, DATA_LOSS, "'%s': section WEIGHTS: the file was truncated", f->name);
-    else if (x != f->weights_xxh64)
-        status = KAENA_FAIL(err, DATA_LOSS, "'%s': section WEIGHTS: wrong checksum", f->name);
+    XXH64_state_t *sum = XXH64_createState();
+    kaena_status status = sum ? sum_weights(f, pace, sum, err)
+                              : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "'%s': no memory", f->name);
+    (void)XXH64_freeState(sum);
     return neff_blame_file(status, err);
 }
 

@@ -38,11 +38,20 @@ neff_file *neff_unref(neff_file *f);
 const Kaena__V1__NeffMeta *neff_meta(const neff_file *f);
 /* SHA-256 of the file with the digest field zero, as stored; 64 hexadecimal digits. */
 const char *neff_digest(const neff_file *f);
-/* Recomputes it and compares. DATA_LOSS. Reads the whole file. */
-kaena_status neff_check_digest(const neff_file *f, kaena_err *err) KAENA_CHECKED;
-/* Checks WEIGHTS against its checksum (xxHash64); slow for big models, run in the background.
- * DATA_LOSS. */
-kaena_status neff_check_weights(const neff_file *f, kaena_err *err) KAENA_CHECKED;
+
+/* How a check that reads a whole file takes its time: |go_on(user)| is asked after every mebibyte.
+ * It may sleep; false ends the check with CANCELLED. */
+typedef struct neff_pace {
+    bool (*go_on)(void *user);
+    void *user;
+} neff_pace;
+
+/* Recomputes the digest and compares. DATA_LOSS. |pace| NULL: at full speed. */
+kaena_status neff_check_digest(const neff_file *f, const neff_pace *pace,
+                               kaena_err *err) KAENA_CHECKED;
+/* The same of WEIGHTS and its checksum (xxHash64). */
+kaena_status neff_check_weights(const neff_file *f, const neff_pace *pace,
+                                kaena_err *err) KAENA_CHECKED;
 
 /* A tensor a model takes or gives, or that plan steps exchange: value |i| of META. Borrowed. */
 typedef struct neff_tensor {

@@ -243,7 +243,7 @@ static void use(neff_file *f)
 {
     const Kaena__V1__NeffMeta *m = neff_meta(f);
     kaena_err err;
-    must(neff_check_weights(f, &err) == KAENA_OK);
+    must(neff_check_weights(f, NULL, &err) == KAENA_OK);
     for (size_t i = 0; i < m->plan->n_steps && i < 4; i++) {
         const Kaena__V1__NeffStep *s = m->plan->steps[i];
         if (s->kind_case != KAENA__V1__NEFF_STEP__KIND_DEVICE || !small_enough(f, s->device))

@@ -204,8 +204,10 @@ static krt_image_info fake_info(const krt_image *m)
                             .n_places = 1};
 }
 
-static kaena_status fake_verify(krt_image *m, kaena_err *err)
+static kaena_status fake_verify(krt_image *m, bool (*go_on)(void *user), void *user, kaena_err *err)
 {
+    if (!go_on(user))
+        return KAENA_FAIL(err, CANCELLED, "given up");
     if (m->bad_weights)
         return KAENA_FAIL(err, DATA_LOSS, "checksum of WEIGHTS does not match");
     return KAENA_OK;

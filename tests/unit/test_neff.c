@@ -99,8 +99,8 @@ KTEST(neff, what_is_written_is_read_back)
     cr_assert_str_eq(neff_target(f), "inf1");
     cr_assert(strlen(neff_digest(f)) == 64);
     kaena_err err;
-    KTEST_OK(err, neff_check_digest(f, &err));
-    KTEST_OK(err, neff_check_weights(f, &err));
+    KTEST_OK(err, neff_check_digest(f, NULL, &err));
+    KTEST_OK(err, neff_check_weights(f, NULL, &err));
     cr_assert(!neff_weights_lost(f));
     neff_section_info s[8];
     cr_assert(neff_sections(f, s, 8) == 5);
@@ -127,7 +127,7 @@ KTEST(neff, weights_come_in_pieces)
     cr_assert(size == 10000 && w[3] == 0 && memcmp(w + 4, "abcdefgh", 8) == 0);
     cr_assert(memcmp(w + 8999, "\0xyz\0", 5) == 0 && w[9999] == 0);
     kaena_err err;
-    KTEST_OK(err, neff_check_weights(f, &err));
+    KTEST_OK(err, neff_check_weights(f, NULL, &err));
     (void)neff_unref(f);
     k.content.weights_bytes = 9002;
     char path[] = "/tmp/neff-pieces-XXXXXX";
@@ -273,6 +273,29 @@ KTEST(neff, every_truncation_is_refused)
     kneff_fini(&k);
 }
 
+static bool not_any_more(void *asked)
+{
+    return ++*(int *)asked < 2;
+}
+
+KTEST(neff, checks_keep_the_pace_of_their_caller)
+{
+    kneff k;
+    make(&k);
+    int fd = kneff_write_fd(&k), asked = 0;
+    kaena_err err;
+    neff_file *f;
+    const neff_pace pace = {not_any_more, &asked};
+    KTEST_OK(err, neff_open_fd(fd, "m.neff", &f, &err));
+    KTEST_OK(err, neff_check_weights(f, &pace, &err));
+    cr_assert(asked == 1);
+    KTEST_FAILS(err, CANCELLED, "given up", neff_check_digest(f, &pace, &err));
+    cr_assert(asked == 2);
+    (void)neff_unref(f);
+    (void)close(fd);
+    kneff_fini(&k);
+}
+
 KTEST(neff, damage_is_found)
 {
     kneff k;
@@ -284,13 +307,13 @@ KTEST(neff, damage_is_found)
     neff_section_info s[8];
     (void)neff_sections(f, s, 8);
     cr_assert(pwrite(fd, "X", 1, (off_t)s[4].offset) == 1);
-    KTEST_FAILS(err, DATA_LOSS, "WEIGHTS: wrong checksum", neff_check_weights(f, &err));
-    KTEST_FAILS(err, DATA_LOSS, "wrong SHA-256", neff_check_digest(f, &err));
+    KTEST_FAILS(err, DATA_LOSS, "WEIGHTS: wrong checksum", neff_check_weights(f, NULL, &err));
+    KTEST_FAILS(err, DATA_LOSS, "wrong SHA-256", neff_check_digest(f, NULL, &err));
     /* Truncated while mapped: no signal, and the model knows. */
     cr_assert(ftruncate(fd, (off_t)s[4].offset) == 0);
-    KTEST_FAILS(err, DATA_LOSS, "truncated", neff_check_weights(f, &err));
+    KTEST_FAILS(err, DATA_LOSS, "truncated", neff_check_weights(f, NULL, &err));
     cr_assert(neff_weights_lost(f));
-    KTEST_FAILS(err, DATA_LOSS, "ends at byte", neff_check_digest(f, &err));
+    KTEST_FAILS(err, DATA_LOSS, "ends at byte", neff_check_digest(f, NULL, &err));
     (void)neff_unref(f);
     (void)close(fd);
     kneff_fini(&k);
