@@ -371,6 +371,28 @@ krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err)
     return m;
 }
 
+kaena_status krt_model_check_state(krt_model *m, kaena_err *err)
+{
+    switch (m->state) {
+    case READY:
+        return KAENA_OK;
+    case LOADING:
+        return KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is still being loaded",
+                        m->name);
+    case FAILED: {
+        kaena_status st = KRT_FAIL(err, DATA_LOSS, EXECUTION_FAILED, "model '%s' has failed: %s",
+                                   m->name, m->damage);
+        kaena_err_hint(err, "unload it, restore its file, and load it again");
+        return st;
+    }
+    case UNLOADING:
+    case KAENA__V1__MODEL_STATE__MODEL_STATE_UNSPECIFIED:
+    case _KAENA__V1__MODEL_STATE_IS_INT_SIZE:
+        break;
+    }
+    return KRT_FAIL(err, UNAVAILABLE, NOT_ACCEPTED, "model '%s' is being unloaded", m->name);
+}
+
 void krt_models_clear(krt_daemon *d)
 {
     while (d->models) {

@@ -32,8 +32,9 @@ struct krt_model {
     krt_queue queue;
     unsigned holds; /* who uses the image besides what runs: a background check */
     uint64_t inferences, failures;
-    uint64_t run_ns;     /* smoothed time from a free context to outputs, 0 = not known yet */
-    bool resuming;       /* the completion-queue thread has been asked to take from the queue */
+    uint64_t run_ns; /* smoothed time from a free context to outputs, 0 = not known yet */
+    bool resuming;   /* |resume| is on its way: the completion-queue thread takes from the queue */
+    krpc_timer resume;
     char damage[256];    /* FAILED: what happened */
     krpc_call **waiters; /* Unload calls, answered when it is gone */
     size_t n_waiters;
@@ -65,6 +66,9 @@ krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err);
 void krt_model_ref(krt_model *m);
 krt_model *krt_model_unref(krt_model *m);
 
+/* May |m| accept requests? With m->lock held. UNAVAILABLE (NOT_ACCEPTED), DATA_LOSS. */
+kaena_status krt_model_check_state(krt_model *m, kaena_err *err);
+
 /* With m->lock held: may the image be given back now? Posts that job when it may. Call after every
  * change of what runs or holds. */
 void krt_model_settle(krt_model *m);
@@ -75,7 +79,7 @@ void krt_models_clear(krt_daemon *d);
 /* Fills |out| for an answer; strings are borrowed from |m|, lists from |arena|. */
 void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena);
 
-/* service_infer.c: answers the requests of a list of the queue with |err|, which they never ran
+/* infer_run.c: answers the requests of a list of the queue with |err|, which they never ran
  * for. */
 void krt_infer_fail_items(krt_item *items, const kaena_err *err);
 

@@ -109,6 +109,33 @@ void krpc_server_stop(krpc_server *s, unsigned grace_ms);
  * returns it. */
 krpc_server *krpc_server_destroy(krpc_server *s);
 
+/* ---- timers ---- */
+
+/* What travels through the completion queue; private. */
+typedef struct krpc_tag krpc_tag;
+struct krpc_tag {
+    void (*run)(krpc_tag *tag, bool ok);
+};
+
+/* A call on the completion-queue thread, now or later: in the caller's storage, which is the
+ * callee's as soon as |fn| is called. All but |fn| is private. */
+typedef struct krpc_timer krpc_timer;
+struct krpc_timer {
+    void (*fn)(krpc_timer *timer, bool fired); /* false: it was cancelled, or the server ends */
+    krpc_tag tag;
+    krpc_server *server;
+    uint64_t at_ns;
+    krpc_timer *child, *next, *prev;
+    bool waiting, cancelled;
+};
+
+/* Calls timer->fn once, at |at_ns| (CLOCK_MONOTONIC nanoseconds; 0 = soon). Until then it must not
+ * be started again. Of a server that has started. Thread: any. */
+void krpc_timer_start(krpc_server *s, krpc_timer *timer, uint64_t at_ns);
+/* Has a timer that waits called soon, with |fired| false; nothing when its call is on the way, or
+ * over: the caller sees to it that |timer| still exists. Thread: any. */
+void krpc_timer_cancel(krpc_timer *timer);
+
 /* ---- health ---- */
 
 /* Sets what grpc.health.v1 says about |service| ("" = the server); watchers hear of it. */
@@ -142,10 +169,6 @@ void krpc_call_send(krpc_call *call, grpc_byte_buffer *message, krpc_send_done *
  * without when the answer is out. The answer of another thread may overtake it: |arg| is the
  * callee's to keep alive, and |fn| gets no call. Only in a handler, before it answers. */
 void krpc_call_on_close(krpc_call *call, void (*fn)(void *arg, bool cancelled), void *arg);
-
-/* Calls |fn| soon, on the completion-queue thread. |call| is not answered yet; one such wish per
- * call at a time. Thread: any. */
-void krpc_call_later(krpc_call *call, void (*fn)(void *arg), void *arg);
 
 /* Cancelled, gone, or past its deadline: an answer would reach nobody. Thread: any. */
 bool krpc_call_cancelled(const krpc_call *call);

@@ -35,7 +35,6 @@ struct krpc_call {
     krpc_tag final;  /* the answer, with RECV_CLOSE when nobody had asked for it yet */
     krpc_tag read;
     krpc_tag sent;
-    krpc_tag later;
 
     _Atomic bool close_asked;
     bool close_in_final;
@@ -45,8 +44,6 @@ struct krpc_call {
     void (*on_close)(void *arg, bool cancelled);
     void *on_close_arg;
 
-    void (*later_fn)(void *arg);
-    void *later_arg;
     krpc_read_done *read_done;
     void *read_arg;
     grpc_byte_buffer *read_message;
@@ -252,14 +249,6 @@ static void on_sent(krpc_tag *tag, bool ok)
     unref(call);
 }
 
-static void on_later(krpc_tag *tag, bool ok)
-{
-    (void)ok;
-    krpc_call *call = KRPC_CONTAINER(tag, krpc_call, later);
-    call->later_fn(call->later_arg);
-    unref(call);
-}
-
 void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
 {
     krpc_call *call = calloc(1, sizeof *call);
@@ -276,7 +265,6 @@ void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
     call->final.run = on_final;
     call->read.run = on_read;
     call->sent.run = on_sent;
-    call->later.run = on_later;
     grpc_metadata_array_init(&call->metadata);
     KRPC_HANDED_OVER(&call->arrived);
     grpc_call_error e;
@@ -340,14 +328,6 @@ void krpc_call_on_close(krpc_call *call, void (*fn)(void *arg, bool cancelled), 
 {
     call->on_close = fn;
     call->on_close_arg = arg;
-}
-
-void krpc_call_later(krpc_call *call, void (*fn)(void *arg), void *arg)
-{
-    call->later_fn = fn;
-    call->later_arg = arg;
-    ref(call);
-    start(call, NULL, 0, &call->later); /* the tag of an empty batch comes out at once */
 }
 
 bool krpc_call_cancelled(const krpc_call *call)

@@ -11,12 +11,6 @@
 #include "rpc_health.h"
 #include "rpc_listen.h"
 
-/* What travels through the completion queue: the core hands the pointer back. */
-typedef struct krpc_tag krpc_tag;
-struct krpc_tag {
-    void (*run)(krpc_tag *tag, bool ok);
-};
-
 /* The completion queue orders what was done before a batch was started and what is done when its
  * tag comes out. ThreadSanitizer does not see into the core and has to be told. */
 #if defined(__SANITIZE_THREAD__)
@@ -38,6 +32,8 @@ typedef struct krpc_entry {
     bool endless;     /* a stream that only its client ends: nobody waits for it */
 } krpc_entry;
 
+typedef struct krpc_clock krpc_clock;
+
 #define KRPC_MAX_METHODS 64
 
 struct krpc_server {
@@ -49,6 +45,7 @@ struct krpc_server {
     size_t n_entries;
     krpc_listeners *listeners;
     krpc_health *health;
+    krpc_clock *clock;
     uint64_t id_base; /* request ids: random per process, then counted */
     _Atomic uint64_t id_next;
     bool started;
@@ -68,6 +65,19 @@ struct krpc_server {
 void krpc_call_arm(krpc_server *s, const krpc_entry *entry);
 
 krpc_server *krpc_call_server(krpc_call *call);
+
+/* rpc_timer.c */
+
+krpc_clock *krpc_clock_create(krpc_server *s);
+void krpc_clock_start(krpc_clock *c);
+/* When the first timer is due, for the queue's thread; and calls what is. */
+gpr_timespec krpc_clock_next(krpc_clock *c);
+void krpc_clock_run(krpc_clock *c);
+/* Cancels all timers, also those that are started later; true when none is under way. */
+bool krpc_clock_end(krpc_clock *c);
+/* None is under way, and none will be started. */
+void krpc_clock_stop(krpc_clock *c);
+krpc_clock *krpc_clock_destroy(krpc_clock *c);
 
 /* rpc_reflect.c */
 extern const krpc_method krpc_reflect_methods[2];

@@ -94,13 +94,16 @@ kaena_status krpc_server_create(const krpc_options *options, krpc_server **out, 
 {
     krpc_server *s = calloc(1, sizeof *s);
     krpc_health *health = krpc_health_create();
-    if (!s || !health) {
+    krpc_clock *clock = s ? krpc_clock_create(s) : NULL;
+    if (!s || !health || !clock) {
         free(s);
         (void)krpc_health_destroy(health);
+        (void)krpc_clock_destroy(clock);
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "server: out of memory");
     }
     s->options = *options;
     s->health = health;
+    s->clock = clock;
     krpc_listen_options lo = {.max_connections = options->max_connections,
                               .accepted = connection_accepted,
                               .warning = listener_warning,
@@ -108,6 +111,7 @@ kaena_status krpc_server_create(const krpc_options *options, krpc_server **out, 
     kaena_status st = krpc_listeners_create(&lo, &s->listeners, err);
     if (st != KAENA_OK) {
         (void)krpc_health_destroy(health);
+        (void)krpc_clock_destroy(clock);
         free(s);
         return st;
     }
@@ -124,6 +128,7 @@ kaena_status krpc_server_create(const krpc_options *options, krpc_server **out, 
     s->core = create_core(options);
     s->cq = grpc_completion_queue_create_for_next(NULL);
     grpc_server_register_completion_queue(s->core, s->cq, NULL);
+    krpc_clock_start(s->clock);
     s->insecure = grpc_insecure_server_credentials_create();
     for (size_t i = 0; i < 2; i++)
         add(s, &krpc_health_methods[i], s->health, false); /* krpc_health_stop ends them */
@@ -154,9 +159,12 @@ static void *poll_queue(void *arg)
 {
     krpc_server *s = arg;
     for (;;) {
-        grpc_event e = grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        grpc_event e = grpc_completion_queue_next(s->cq, krpc_clock_next(s->clock), NULL);
         if (e.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
+        krpc_clock_run(s->clock);
+        if (e.type == GRPC_QUEUE_TIMEOUT)
+            continue;
         krpc_tag *tag = e.tag;
         KRPC_TAKEN_OVER(tag);
         tag->run(tag, e.success != 0);
@@ -246,9 +254,10 @@ void krpc_server_stop(krpc_server *s, unsigned grace_ms)
     if (!done)
         grpc_server_cancel_all_calls(s->core);
     (void)pthread_mutex_lock(&s->lock);
-    while (s->live || !s->shut_down)
+    while (s->live || !s->shut_down || !krpc_clock_end(s->clock))
         (void)pthread_cond_wait(&s->changed, &s->lock);
     (void)pthread_mutex_unlock(&s->lock);
+    krpc_clock_stop(s->clock);
     grpc_completion_queue_shutdown(s->cq);
     (void)pthread_join(s->thread, NULL);
 }
@@ -259,6 +268,7 @@ krpc_server *krpc_server_destroy(krpc_server *s)
         return NULL;
     krpc_server_stop(s, 0);
     if (!s->shut_down) { /* never started */
+        krpc_clock_stop(s->clock);
         grpc_server_shutdown_and_notify(s->core, s->cq, &s->shutdown_tag);
         grpc_completion_queue_shutdown(s->cq);
         while (grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
@@ -271,6 +281,7 @@ krpc_server *krpc_server_destroy(krpc_server *s)
     grpc_shutdown_blocking();
     (void)krpc_listeners_destroy(s->listeners);
     (void)krpc_health_destroy(s->health);
+    (void)krpc_clock_destroy(s->clock);
     (void)pthread_cond_destroy(&s->changed);
     (void)pthread_mutex_destroy(&s->lock);
     free(s);
