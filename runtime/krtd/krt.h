@@ -14,17 +14,24 @@
 
 typedef struct krt_model krt_model;
 
+/* Where models may be loaded from by path; lives as long as the daemon. */
+typedef struct krt_model_dir {
+    int fd;     /* O_PATH */
+    char *path; /* resolved */
+    struct krt_model_dir *older;
+} krt_model_dir;
+
 typedef struct krt_daemon {
-    const krt_daemon_config *config;
-    const char (*chips)[KRT_PCI_TEXT]; /* of the host */
+    const krt_daemon_config *_Atomic config; /* a reload puts another in its place */
+    const char (*chips)[KRT_PCI_TEXT];       /* of the host */
     const krt_backend *backend;
     void *devices; /* the backend's */
     krpc_server *server;
     krt_jobs *loaders;  /* read, verify, place, unload: seconds */
     krt_jobs *starters; /* copy large inputs: milliseconds */
     krt_jobs *checkers; /* compare checksums of whole files: seconds, and more when others work */
-    int model_dir_fd;   /* -1 = no loads by path */
-    char *model_dir;    /* resolved, or NULL */
+    krt_model_dir *_Atomic model_dir; /* NULL = no loads by path */
+    krt_model_dir *model_dirs;        /* all there ever were; of the event loop */
 
     pthread_mutex_t lock; /* of the next four */
     krt_model *models;

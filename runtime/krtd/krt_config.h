@@ -10,6 +10,8 @@
 
 #include "arena.h"
 #include "err.h"
+#include "krt_report.h"
+#include "rpc_tls.h"
 
 #define KRT_CONFIG_PATH "/etc/kaena/krtd.json"
 #define KRT_MAX_CHIPS 16
@@ -17,6 +19,7 @@
 #define KRT_MAX_LISTEN 8
 #define KRT_PCI_TEXT 16 /* "0000:00:1f.0" and its terminator */
 #define KRT_NAME_MAX 64 /* of a daemon, without the terminator */
+#define KRT_MAX_THREADS 4096
 
 /* What a client can make the daemon hold. krt_limits.def has names, defaults and bounds. */
 typedef struct krt_limits {
@@ -31,9 +34,11 @@ typedef struct krt_daemon_config {
     size_t n_listen;
     uint32_t devices[KRT_MAX_CHIPS]; /* positions in chips, ascending */
     size_t n_devices;
-    uint32_t threads;      /* 0 = the processors of this daemon's share */
-    const char *model_dir; /* NULL = no loads by path */
-    mode_t socket_mode;
+    uint32_t threads;         /* 0 = the processors of this daemon's share */
+    const char *model_dir;    /* NULL = no loads by path */
+    mode_t socket_mode;       /* of unix sockets */
+    const char *socket_group; /* NULL = the daemon's own */
+    krpc_tls_files tls;       /* of every TCP address; cert NULL = plain TCP */
     krt_limits limits;
 } krt_daemon_config;
 
@@ -51,15 +56,23 @@ typedef struct krt_host_config {
 void krt_host_config_init(krt_host_config *c, const char *rundir);
 void krt_host_config_fini(krt_host_config *c);
 
-/* Replaces |c| (initialised) by what |text| says. INVALID_ARGUMENT names the key: unknown keys,
- * wrong types, values out of range, and daemons that share a name, a device or an address. |c| is
- * unusable but for fini after a failure. */
+/* Replaces |c| (initialised) by what |text| says. Every problem is told to |report| (may be NULL):
+ * unknown keys, wrong types, values out of range, devices that are not there, daemons that share a
+ * name, a device or an address. INVALID_ARGUMENT: the first of them; |c| is unusable then but for
+ * fini. */
 kaena_status krt_host_config_parse(krt_host_config *c, const char *text, size_t size,
-                                   kaena_err *err) KAENA_CHECKED;
+                                   krt_report *report, kaena_err *err) KAENA_CHECKED;
 
 /* The same of a file; one that does not exist leaves |c| as it is unless |required|. */
 kaena_status krt_host_config_read(krt_host_config *c, const char *path, bool required,
-                                  kaena_err *err) KAENA_CHECKED;
+                                  krt_report *report, kaena_err *err) KAENA_CHECKED;
+
+/* Tells |report| what does not fit together: devices, names and addresses. Part of parse. */
+void krt_host_config_check(const krt_host_config *c, krt_report *report);
+
+/* Tells |report| about what the settings of one daemon name on this machine and a start would fail
+ * on, or its clients: directories, groups, TLS files. */
+void krt_daemon_config_survey(const krt_daemon_config *d, krt_report *report);
 
 /* What the command line and the environment change; NULL and 0 are "not given". */
 typedef struct krt_overrides {
@@ -69,6 +82,10 @@ typedef struct krt_overrides {
     const char *devices;         /* "0,1", or PCI addresses */
     const char *visible_devices; /* KAENA_VISIBLE_DEVICES */
     const char *model_dir;
+    bool has_socket_mode;
+    mode_t socket_mode;
+    const char *socket_group;
+    krpc_tls_files tls; /* members that are NULL are not given */
     bool has_threads;
     uint32_t threads;
     uint64_t queue_depth;
@@ -80,6 +97,16 @@ typedef struct krt_overrides {
  * INVALID_ARGUMENT: the message says which option or variable is wrong. */
 kaena_status krt_config_resolve(krt_host_config *c, const krt_overrides *o, const char *rundir,
                                 krt_daemon_config *out, kaena_err *err) KAENA_CHECKED;
+
+/* Daemon names become file names, unit names and log prefixes. */
+bool krt_name_is_sane(const char *name);
+
+/* "0660" of a file's mode; false when |text| is none. */
+bool krt_parse_mode(const char *text, mode_t *out);
+
+/* Defaults. */
+void krt_limits_init(krt_limits *l);
+void krt_daemon_config_init(krt_daemon_config *d);
 
 /* "0000:00:1f.0" of that or of "00:1F.0"; false when |text| is not a PCI address. */
 bool krt_pci_normalise(const char *text, char out[KRT_PCI_TEXT]);

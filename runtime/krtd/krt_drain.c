@@ -82,7 +82,7 @@ static void on_signal(uv_signal_t *handle, int signum)
     atomic_store(&d->draining, true);
     kaena_log(KAENA_LOG_INFO, "%s: draining, %zu requests are in work", strsignal(signum),
               atomic_load(&d->accepted));
-    krt_notify("STOPPING=1");
+    krt_notify("STOPPING=1\nSTATUS=draining, %zu requests are in work", atomic_load(&d->accepted));
     not_serving(d);
     krpc_server_stop_listening(d->server);
     (void)uv_timer_start(&dr->limit, on_limit, d->config->limits.drain_seconds * 1000, 0);
@@ -110,12 +110,16 @@ kaena_status krt_drain_init(krt_drain *dr, krt_daemon *d, uv_loop_t *loop, kaena
     return KAENA_OK;
 }
 
-void krt_drain_close(krt_drain *dr)
+static void close_handle(uv_handle_t *handle, void *arg)
 {
-    uv_loop_t *loop = dr->idle.loop;
-    uv_close((uv_handle_t *)&dr->term, NULL);
-    uv_close((uv_handle_t *)&dr->interrupt, NULL);
-    uv_close((uv_handle_t *)&dr->limit, NULL);
-    uv_close((uv_handle_t *)&dr->idle, NULL);
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+void krt_loop_close(uv_loop_t *loop)
+{
+    uv_walk(loop, close_handle, NULL);
     (void)uv_run(loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(loop);
 }

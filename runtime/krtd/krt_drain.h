@@ -19,7 +19,7 @@ typedef struct krt_drain {
 /* Watches SIGTERM and SIGINT on |loop|; the loop is stopped when the daemon may end. */
 kaena_status krt_drain_init(krt_drain *dr, krt_daemon *d, uv_loop_t *loop,
                             kaena_err *err) KAENA_CHECKED;
-/* The server has stopped. Closes the handles; the loop runs once more to finish that. */
-void krt_drain_close(krt_drain *dr);
+/* The server has stopped. Closes all handles of |loop|, which runs once more to finish that. */
+void krt_loop_close(uv_loop_t *loop);
 
 #endif

@@ -45,7 +45,27 @@ kaena_status krt_rundir(char *out, size_t size, kaena_err *err)
                       "XDG_RUNTIME_DIR or KAENA_RUNDIR");
 }
 
-kaena_status krt_device_lock(const char *rundir, const char *pci, int *fd_out, kaena_err *err)
+/* Only information: who has died may still be named in a file that is not locked. */
+static void read_holder(int fd, char *out, size_t size)
+{
+    ssize_t n = pread(fd, out, size - 1, 0);
+    out[n > 0 ? n : 0] = 0;
+    out[strcspn(out, "\n")] = 0;
+    for (char *p = out; *p; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+}
+
+static void write_holder(int fd, const char *name)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "daemon '%s', pid %ld\n", name, (long)getpid());
+    if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) != n)
+        (void)ftruncate(fd, 0); /* a full disk costs the name, not the lock */
+}
+
+kaena_status krt_device_lock(const char *rundir, const char *pci, const char *name, int *fd_out,
+                             kaena_err *err)
 {
     char path[PATH_MAX];
     int n = snprintf(path, sizeof path, "%s/devices", rundir);
@@ -57,10 +77,16 @@ kaena_status krt_device_lock(const char *rundir, const char *pci, int *fd_out, k
                              path, strerror(errno));
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+        char holder[128];
+        read_holder(fd, holder, sizeof holder);
         (void)close(fd);
-        return KAENA_FAIL(err, FAILED_PRECONDITION,
-                          "device %s belongs to another daemon ('%.300s' is locked)", pci, path);
+        kaena_status st = KAENA_FAIL(err, FAILED_PRECONDITION,
+                                     "device %s belongs to another daemon%s%s ('%.250s' is locked)",
+                                     pci, holder[0] ? ": " : "", holder, path);
+        kaena_err_hint(err, "stop that daemon, or give this one other devices");
+        return st;
     }
+    write_holder(fd, name);
     *fd_out = fd;
     return KAENA_OK;
 }
@@ -198,13 +224,18 @@ uint32_t krt_cpus(const char *root)
 
 /* ---- systemd ---- */
 
-void krt_notify(const char *state)
+void krt_notify(const char *fmt, ...)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     size_t n = path ? strlen(path) : 0;
     if (n < 2 || n >= sizeof addr.sun_path || (path[0] != '/' && path[0] != '@'))
         return;
+    char state[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(state, sizeof state, fmt, ap);
+    va_end(ap);
     memcpy(addr.sun_path, path, n);
     if (path[0] == '@') /* an abstract address */
         addr.sun_path[0] = 0;

@@ -11,9 +11,11 @@
  * $XDG_RUNTIME_DIR/kaena; made when absent. FAILED_PRECONDITION: none of them. */
 kaena_status krt_rundir(char *out, size_t size, kaena_err *err) KAENA_CHECKED;
 
-/* Takes |rundir|/devices/|pci|.lock for this process: |*fd_out| holds it until closed.
- * FAILED_PRECONDITION: another daemon has it; the message names the device. */
-kaena_status krt_device_lock(const char *rundir, const char *pci, int *fd_out,
+/* Takes |rundir|/devices/|pci|.lock for this process: |*fd_out| holds it until closed, or until the
+ * process is gone, however it went. |name| of the daemon and its process are written into the file
+ * for whoever finds it locked. FAILED_PRECONDITION: another daemon has it; the message names the
+ * device and that daemon. */
+kaena_status krt_device_lock(const char *rundir, const char *pci, const char *name, int *fd_out,
                              kaena_err *err) KAENA_CHECKED;
 
 /* Processors that this process may use: its CPU set, and the CPU quota of its control groups (v1
@@ -22,6 +24,6 @@ kaena_status krt_device_lock(const char *rundir, const char *pci, int *fd_out,
 uint32_t krt_cpus(const char *root);
 
 /* Tells systemd, when it has asked to be told ("READY=1"). */
-void krt_notify(const char *state);
+void krt_notify(const char *fmt, ...) KAENA_PRINTF(1, 2);
 
 #endif

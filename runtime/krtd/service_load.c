@@ -142,10 +142,10 @@ static void load_from_fd(load *l)
 /* ---- by path ---- */
 
 /* The path below the model directory, for openat2; a client on this host may give it whole. */
-static const char *relative(const krt_daemon *d, const char *path)
+static const char *relative(const krt_model_dir *dir, const char *path)
 {
-    size_t n = strlen(d->model_dir);
-    if (strncmp(path, d->model_dir, n) == 0 && path[n] == '/')
+    size_t n = strlen(dir->path);
+    if (strncmp(path, dir->path, n) == 0 && path[n] == '/')
         path += n;
     else if (*path == '/')
         return path; /* RESOLVE_BENEATH refuses it */
@@ -156,8 +156,8 @@ static const char *relative(const krt_daemon *d, const char *path)
 
 static kaena_status open_path(load *l, kaena_err *err)
 {
-    const krt_daemon *d = l->daemon;
-    if (d->model_dir_fd < 0) {
+    const krt_model_dir *dir = l->daemon->model_dir;
+    if (!dir) {
         kaena_status st =
             KAENA_FAIL(err, PERMISSION_DENIED,
                        "load '%s' by path: this daemon has no model directory", l->path);
@@ -166,18 +166,18 @@ static kaena_status open_path(load *l, kaena_err *err)
     }
     struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    int fd = (int)syscall(SYS_openat2, d->model_dir_fd, relative(d, l->path), &how, sizeof how);
+    int fd = (int)syscall(SYS_openat2, dir->fd, relative(dir, l->path), &how, sizeof how);
     if (fd < 0 && (errno == EXDEV || errno == ELOOP)) {
         kaena_status st =
             KAENA_FAIL(err, PERMISSION_DENIED, "load '%s': leads out of the model directory '%s'",
-                       l->path, d->model_dir);
+                       l->path, dir->path);
         kaena_err_hint(err,
                        "only files below the model directory are loaded by path; stream others");
         return st;
     }
     if (fd < 0)
         return kaena_err_set(err, kaena_status_of_errno(errno), "load '%s' below '%s': %s", l->path,
-                             d->model_dir, strerror(errno));
+                             dir->path, strerror(errno));
     struct stat meta;
     if (fstat(fd, &meta) != 0 || !S_ISREG(meta.st_mode)) {
         (void)close(fd);

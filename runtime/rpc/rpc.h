@@ -17,6 +17,8 @@
 #include <sys/types.h>
 
 #include "err.h"
+#include "rpc_listen.h"
+#include "rpc_tls.h"
 
 typedef struct krpc_server krpc_server;
 typedef struct krpc_call krpc_call;
@@ -63,9 +65,12 @@ typedef struct krpc_descriptors {
 } krpc_descriptors;
 
 typedef struct krpc_options {
-    int max_message_bytes;               /* of a request; limit is accepted, limit + 1 refused */
-    size_t max_connections;              /* of all plain listeners together */
-    size_t quota_bytes;                  /* of the core's buffers; 0 = none */
+    int max_message_bytes;  /* of a request; limit is accepted, limit + 1 refused */
+    size_t max_connections; /* of all plain listeners together */
+    int max_streams;        /* of one connection; more calls wait in their client; 0 = any number */
+    size_t quota_bytes;     /* of the core's buffers; 0 = none */
+    unsigned beat_ms;       /* krpc_server_beats grows at least so often; 0 = with events only */
+    const krpc_tls_files *tls;           /* of all TCP listeners; NULL = plain TCP */
     const krpc_descriptors *descriptors; /* for reflection; NULL = the service is absent */
     /* Told about trouble that no caller sees (a refused connection, ...); may be NULL. Any thread.
      */
@@ -73,7 +78,7 @@ typedef struct krpc_options {
     void *user; /* of handlers and of on_warning */
 } krpc_options;
 
-/* RESOURCE_EXHAUSTED: no descriptors or memory left. */
+/* RESOURCE_EXHAUSTED: no descriptors or memory left; others as krpc_tls_check. */
 kaena_status krpc_server_create(const krpc_options *options, krpc_server **out,
                                 kaena_err *err) KAENA_CHECKED;
 
@@ -81,20 +86,30 @@ kaena_status krpc_server_create(const krpc_options *options, krpc_server **out,
 void krpc_server_add_methods(krpc_server *s, const krpc_method *methods, size_t n);
 
 /* Listens on "unix:PATH" or "HOST:PORT" ("[::1]:0" and port 0 are understood); see rpc_listen.h.
- * Nothing is accepted before start. |mode| is that of the socket file.
+ * Nothing is accepted before start. |access| is that of a socket file. TCP is TLS where the options
+ * have certificates: the core then accepts by itself, and its connections are outside of
+ * max_connections and have no socket activation.
  * |bound|, when not NULL, gets the address really bound ("127.0.0.1:40123").
  *
  * INVALID_ARGUMENT     not an address
  * ALREADY_EXISTS       somebody listens there
  * other                of the system call */
-kaena_status krpc_server_listen(krpc_server *s, const char *address, mode_t mode, char bound[256],
-                                kaena_err *err) KAENA_CHECKED;
+kaena_status krpc_server_listen(krpc_server *s, const char *address, krpc_access access,
+                                char bound[256], kaena_err *err) KAENA_CHECKED;
+
+/* Exchanges the certificates of the TLS listeners; see krpc_tls_reload. Thread: any. */
+kaena_status krpc_server_reload_tls(krpc_server *s, const krpc_tls_files *files,
+                                    kaena_err *err) KAENA_CHECKED;
 
 /* Takes the sockets that systemd passed (LISTEN_PID, LISTEN_FDS); 0 when there are none. */
 kaena_status krpc_server_adopt_activated(krpc_server *s, size_t *n_out,
                                          kaena_err *err) KAENA_CHECKED;
 
 kaena_status krpc_server_start(krpc_server *s, kaena_err *err) KAENA_CHECKED;
+
+/* Times that the completion-queue thread has come by: one that stands still has hung. Thread: any.
+ */
+uint64_t krpc_server_beats(krpc_server *s);
 
 /* Closes the listeners: new connections are refused by the kernel, existing ones go on. */
 void krpc_server_stop_listening(krpc_server *s);

@@ -41,6 +41,7 @@ struct krpc_server {
     grpc_server *core;
     grpc_completion_queue *cq;
     grpc_server_credentials *insecure;
+    krpc_tls *tls; /* NULL = plain TCP */
     krpc_entry entries[KRPC_MAX_METHODS];
     size_t n_entries;
     krpc_listeners *listeners;
@@ -50,6 +51,7 @@ struct krpc_server {
     _Atomic uint64_t id_next;
     bool started;
     pthread_t thread;
+    _Atomic uint64_t beats;
     krpc_tag shutdown_tag;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* one of the next got 0 or true */

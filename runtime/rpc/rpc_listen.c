@@ -289,17 +289,31 @@ static kaena_status clear_path(const struct sockaddr_un *addr, kaena_err *err)
     return KAENA_OK;
 }
 
-static kaena_status bind_unix(const struct sockaddr_un *addr, mode_t mode, int *out, kaena_err *err)
+static kaena_status bind_unix(const struct sockaddr_un *addr, krpc_access access, int *out,
+                              kaena_err *err)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return kaena_err_set(err, kaena_status_of_errno(errno), "socket: %s", strerror(errno));
-    /* The mode of the descriptor becomes that of the file, less the umask: never wider than asked.
+    /* The mode of the descriptor becomes that of the file: its owner's alone until it has its
+     * group.
      */
-    bool ok = fchmod(fd, mode) == 0 && bind(fd, (const struct sockaddr *)addr, sizeof *addr) == 0;
-    ok = ok && chmod(addr->sun_path, mode) == 0 && listen(fd, BACKLOG) == 0;
+    bool ok = fchmod(fd, 0600) == 0 && bind(fd, (const struct sockaddr *)addr, sizeof *addr) == 0;
+    bool bound = ok;
+    if (ok && access.group != (gid_t)-1 && lchown(addr->sun_path, (uid_t)-1, access.group) != 0) {
+        kaena_status st =
+            kaena_err_set(err, kaena_status_of_errno(errno), "give it to group %ld: %s",
+                          (long)access.group, strerror(errno));
+        kaena_err_hint(err, "the daemon's user must be a member of that group");
+        (void)unlink(addr->sun_path);
+        (void)close(fd);
+        return st;
+    }
+    ok = ok && chmod(addr->sun_path, access.mode) == 0 && listen(fd, BACKLOG) == 0;
     if (!ok) {
         int e = errno;
+        if (bound)
+            (void)unlink(addr->sun_path);
         (void)close(fd);
         return kaena_err_set(err, e == EADDRINUSE ? KAENA_ALREADY_EXISTS : kaena_status_of_errno(e),
                              "%s", strerror(e));
@@ -308,19 +322,17 @@ static kaena_status bind_unix(const struct sockaddr_un *addr, mode_t mode, int *
     return KAENA_OK;
 }
 
-static kaena_status add_unix(krpc_listeners *ls, const char *path, mode_t mode, kaena_err *err)
+static kaena_status add_unix(krpc_listeners *ls, const char *path, krpc_access access,
+                             kaena_err *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     size_t n = strlen(path);
-    if (n == 0 || n >= sizeof addr.sun_path)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "the path has %zu bytes: 1 to %zu are possible", n,
-                          sizeof addr.sun_path - 1);
     memcpy(addr.sun_path, path, n + 1);
     int lock_fd = -1, fd = -1;
     KAENA_TRY(lock_socket(path, &lock_fd, err));
     kaena_status st = clear_path(&addr, err);
     if (st == KAENA_OK)
-        st = bind_unix(&addr, mode, &fd, err);
+        st = bind_unix(&addr, access, &fd, err);
     if (st != KAENA_OK) {
         (void)close(lock_fd);
         return st;
@@ -365,31 +377,49 @@ static void print_bound(int fd, char bound[256])
         (void)snprintf(bound, 256, a.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-static kaena_status add_tcp(krpc_listeners *ls, const char *address, char bound[256],
+static kaena_status resolve(const krpc_address *a, struct addrinfo **out, kaena_err *err)
+{
+    char port[16];
+    (void)snprintf(port, sizeof port, "%u", a->port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    int rc = getaddrinfo(a->host[0] ? a->host : NULL, port, &hints, out);
+    if (rc != 0)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "host '%s': %s", a->host, gai_strerror(rc));
+    return KAENA_OK;
+}
+
+static kaena_status fail_bind(int e, kaena_err *err)
+{
+    return kaena_err_set(err, e == EADDRINUSE ? KAENA_ALREADY_EXISTS : kaena_status_of_errno(e),
+                         "%s", strerror(e));
+}
+
+kaena_status krpc_tcp_probe(const krpc_address *a, kaena_err *err)
+{
+    struct addrinfo *list;
+    KAENA_TRY(resolve(a, &list, err));
+    int e = EADDRNOTAVAIL;
+    for (const struct addrinfo *ai = list; ai && e != 0; ai = ai->ai_next) {
+        int fd = bind_tcp(ai);
+        e = fd < 0 ? errno : 0;
+        if (fd >= 0)
+            (void)close(fd);
+        else if (e != EAFNOSUPPORT && e != EADDRNOTAVAIL)
+            break;
+    }
+    freeaddrinfo(list);
+    return e ? fail_bind(e, err) : KAENA_OK;
+}
+
+static kaena_status add_tcp(krpc_listeners *ls, const krpc_address *a, char bound[256],
                             kaena_err *err)
 {
-    char host[256];
-    const char *colon = strrchr(address, ':');
-    size_t n = colon ? (size_t)(colon - address) : 0;
-    char *end;
-    unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-    if (!colon || colon[1] < '0' || colon[1] > '9' || *end || port > 65535 || n >= sizeof host)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "neither unix:PATH nor HOST:PORT");
-    const char *first = address;
-    if (n >= 2 && address[0] == '[' && address[n - 1] == ']') {
-        first++;
-        n -= 2;
-    }
-    memcpy(host, first, n);
-    host[n] = 0;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
-    int rc = getaddrinfo(n ? host : NULL, colon + 1, &hints, &list);
-    if (rc != 0)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "host '%s': %s", host, gai_strerror(rc));
+    struct addrinfo *list;
+    KAENA_TRY(resolve(a, &list, err));
     size_t before = ls->n_sockets;
     int e = 0;
     for (const struct addrinfo *ai = list; ai && ls->n_sockets < MAX_SOCKETS; ai = ai->ai_next) {
-        if (port == 0 && ls->n_sockets > before)
+        if (a->port == 0 && ls->n_sockets > before)
             break; /* another family would get another port */
         int fd = bind_tcp(ai);
         if (fd >= 0) {
@@ -403,30 +433,19 @@ static kaena_status add_tcp(krpc_listeners *ls, const char *address, char bound[
     if (e || ls->n_sockets == before) {
         while (ls->n_sockets > before)
             (void)close(ls->sockets[--ls->n_sockets].fd);
-        e = e ? e : EADDRNOTAVAIL;
-        return kaena_err_set(err, e == EADDRINUSE ? KAENA_ALREADY_EXISTS : kaena_status_of_errno(e),
-                             "%s", strerror(e));
+        return fail_bind(e ? e : EADDRNOTAVAIL, err);
     }
     if (bound)
         print_bound(ls->sockets[before].fd, bound);
     return KAENA_OK;
 }
 
-kaena_status krpc_listeners_add(krpc_listeners *ls, const char *address, mode_t mode,
+kaena_status krpc_listeners_add(krpc_listeners *ls, const krpc_address *a, krpc_access access,
                                 char bound[256], kaena_err *err)
 {
-    kaena_status st;
     if (ls->n_sockets == MAX_SOCKETS)
-        st = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "more than %d sockets", MAX_SOCKETS);
-    else if (strncmp(address, "unix:", 5) == 0)
-        /* unix:///path is how other languages' gRPC writes it */
-        st = add_unix(ls, strncmp(address, "unix:///", 8) == 0 ? address + 7 : address + 5, mode,
-                      err);
-    else
-        st = add_tcp(ls, address, bound, err);
-    if (st == KAENA_OK && bound && strncmp(address, "unix:", 5) == 0)
-        (void)snprintf(bound, 256, "%s", address);
-    return st == KAENA_OK ? st : kaena_err_wrap(err, st, "listen on '%s'", address);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "more than %d sockets", MAX_SOCKETS);
+    return a->is_unix ? add_unix(ls, a->path, access, err) : add_tcp(ls, a, bound, err);
 }
 
 kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err)

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "err.h"
+#include "rpc_address.h"
 
 typedef struct krpc_listeners krpc_listeners;
 
@@ -24,10 +25,20 @@ typedef struct krpc_listen_options {
 kaena_status krpc_listeners_create(const krpc_listen_options *options, krpc_listeners **out,
                                    kaena_err *err) KAENA_CHECKED;
 
+/* Who may connect to a unix socket. */
+typedef struct krpc_access {
+    mode_t mode;
+    gid_t group; /* (gid_t)-1 = the process's own */
+} krpc_access;
+
 /* Binds and listens. A unix socket is guarded by an OFD lock on PATH.lock: the file of a dead
  * server is replaced, a live one is left alone (ALREADY_EXISTS). TCP ports are not shared. */
-kaena_status krpc_listeners_add(krpc_listeners *ls, const char *address, mode_t mode,
+kaena_status krpc_listeners_add(krpc_listeners *ls, const krpc_address *address, krpc_access access,
                                 char bound[256], kaena_err *err) KAENA_CHECKED;
+
+/* Binds a TCP address and lets it go again, so that whoever binds it next has no excuse. Fails as
+ * krpc_listeners_add. */
+kaena_status krpc_tcp_probe(const krpc_address *address, kaena_err *err) KAENA_CHECKED;
 
 /* Takes what systemd passed, |*n_out| sockets, perhaps none. */
 kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err) KAENA_CHECKED;

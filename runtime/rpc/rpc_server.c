@@ -1,6 +1,7 @@
 /* The server: creation, the completion-queue thread, the end. */
 #include <errno.h>
 #include <grpc/grpc_posix.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -10,12 +11,13 @@
 
 /* Calls of one method that the core may hand over before the queue is polled again. */
 #define ARMED_PER_METHOD 32
-#define MAX_STREAMS_PER_CONNECTION 1024
 /* A client that says nothing is asked for a sign of life: dead connections do not fill the limit.
  */
 #define KEEPALIVE_MS 60000
 #define KEEPALIVE_TIMEOUT_MS 20000
 #define CLIENT_PING_MS 10000
+/* A connection that says nothing holds a descriptor for so long. */
+#define HANDSHAKE_MS 10000
 /* How long connections may take to end by themselves when no call is left. */
 #define GOAWAY_MS 300
 /* A client that has been refused goes elsewhere: without calls for so long, none will come. */
@@ -42,17 +44,19 @@ static grpc_arg int_arg(const char *key, int value)
 
 static grpc_server *create_core(const krpc_options *o)
 {
-    grpc_arg args[9] = {
+    grpc_arg args[10] = {
         int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_message_bytes),
         int_arg(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
-        int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, MAX_STREAMS_PER_CONNECTION),
         int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
         int_arg(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         int_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         int_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
         int_arg(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, CLIENT_PING_MS),
+        int_arg(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS),
     };
     grpc_channel_args list = {.num_args = 8, .args = args};
+    if (o->max_streams)
+        args[list.num_args++] = int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, o->max_streams);
     grpc_resource_quota *quota = NULL;
     if (o->quota_bytes) {
         quota = grpc_resource_quota_create("krpc");
@@ -108,8 +112,11 @@ kaena_status krpc_server_create(const krpc_options *options, krpc_server **out, 
                               .accepted = connection_accepted,
                               .warning = listener_warning,
                               .user = s};
-    kaena_status st = krpc_listeners_create(&lo, &s->listeners, err);
+    kaena_status st = options->tls ? krpc_tls_create(options->tls, &s->tls, err) : KAENA_OK;
+    if (st == KAENA_OK)
+        st = krpc_listeners_create(&lo, &s->listeners, err);
     if (st != KAENA_OK) {
+        s->tls = krpc_tls_destroy(s->tls);
         (void)krpc_health_destroy(health);
         (void)krpc_clock_destroy(clock);
         free(s);
@@ -144,10 +151,44 @@ void krpc_server_add_methods(krpc_server *s, const krpc_method *methods, size_t 
         add(s, &methods[i], s->options.user, false);
 }
 
-kaena_status krpc_server_listen(krpc_server *s, const char *address, mode_t mode, char bound[256],
-                                kaena_err *err)
+/* The core binds and accepts by itself where it does the handshake. */
+static kaena_status listen_tls(krpc_server *s, const krpc_address *a, char bound[256],
+                               kaena_err *err)
 {
-    return krpc_listeners_add(s->listeners, address, mode, bound, err);
+    /* The core tells nobody why it could not bind. */
+    KAENA_TRY(krpc_tcp_probe(a, err));
+    char target[sizeof a->host + 16];
+    bool brackets = !a->host[0] || strchr(a->host, ':');
+    (void)snprintf(target, sizeof target, brackets ? "[%s]:%u" : "%s:%u",
+                   a->host[0] ? a->host : "::", a->port);
+    grpc_server_credentials *creds = krpc_tls_credentials(s->tls);
+    int port = creds ? grpc_server_add_http2_port(s->core, target, creds) : 0;
+    grpc_server_credentials_release(creds);
+    if (!port)
+        return KAENA_FAIL(err, INTERNAL, "the gRPC core could not listen there");
+    if (bound)
+        (void)snprintf(bound, 256, brackets ? "[%s]:%d" : "%s:%d",
+                       a->host[0] ? a->host : "::", port);
+    return KAENA_OK;
+}
+
+kaena_status krpc_server_listen(krpc_server *s, const char *address, krpc_access access,
+                                char bound[256], kaena_err *err)
+{
+    krpc_address a;
+    kaena_status st = krpc_address_parse(address, &a, err);
+    if (st == KAENA_OK && s->tls && !a.is_unix)
+        st = listen_tls(s, &a, bound, err);
+    else if (st == KAENA_OK)
+        st = krpc_listeners_add(s->listeners, &a, access, bound, err);
+    if (st == KAENA_OK && bound && a.is_unix)
+        (void)snprintf(bound, 256, "%s", address);
+    return st == KAENA_OK ? st : kaena_err_wrap(err, st, "listen on '%s'", address);
+}
+
+kaena_status krpc_server_reload_tls(krpc_server *s, const krpc_tls_files *files, kaena_err *err)
+{
+    return krpc_tls_reload(s->tls, files, err);
 }
 
 kaena_status krpc_server_adopt_activated(krpc_server *s, size_t *n_out, kaena_err *err)
@@ -158,11 +199,19 @@ kaena_status krpc_server_adopt_activated(krpc_server *s, size_t *n_out, kaena_er
 static void *poll_queue(void *arg)
 {
     krpc_server *s = arg;
+    const unsigned beat_ms = s->options.beat_ms;
     for (;;) {
-        grpc_event e = grpc_completion_queue_next(s->cq, krpc_clock_next(s->clock), NULL);
+        gpr_timespec until = krpc_clock_next(s->clock);
+        if (beat_ms)
+            until = gpr_time_min(until, gpr_time_add(gpr_now(until.clock_type),
+                                                     gpr_time_from_millis(beat_ms, GPR_TIMESPAN)));
+        grpc_event e = grpc_completion_queue_next(s->cq, until, NULL);
         if (e.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
         krpc_clock_run(s->clock);
+        /* This thread is the only writer. */
+        atomic_store_explicit(&s->beats, atomic_load_explicit(&s->beats, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
         if (e.type == GRPC_QUEUE_TIMEOUT)
             continue;
         krpc_tag *tag = e.tag;
@@ -184,6 +233,11 @@ kaena_status krpc_server_start(krpc_server *s, kaena_err *err)
         return kaena_err_set(err, KAENA_RESOURCE_EXHAUSTED, "server thread: %s", strerror(e));
     s->started = true;
     return krpc_listeners_start(s->listeners, err);
+}
+
+uint64_t krpc_server_beats(krpc_server *s)
+{
+    return atomic_load_explicit(&s->beats, memory_order_relaxed);
 }
 
 void krpc_server_stop_listening(krpc_server *s)
@@ -279,6 +333,7 @@ krpc_server *krpc_server_destroy(krpc_server *s)
     grpc_completion_queue_destroy(s->cq);
     grpc_server_credentials_release(s->insecure);
     grpc_shutdown_blocking();
+    s->tls = krpc_tls_destroy(s->tls);
     (void)krpc_listeners_destroy(s->listeners);
     (void)krpc_health_destroy(s->health);
     (void)krpc_clock_destroy(s->clock);

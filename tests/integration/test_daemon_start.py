@@ -55,15 +55,29 @@ class Start(unittest.TestCase):
         status, out, _ = self.run_krtd("--help")
         self.assertEqual(status, 0)
         for option in ("--config", "--name", "--listen", "--devices", "--threads", "--model-dir", "--log-level",
-                       "--queue-depth", "--drain-timeout", "--check-config", "KAENA_VISIBLE_DEVICES"):
+                       "--queue-depth", "--drain-timeout", "--socket-mode", "--socket-group", "--tls-cert", "--tls-key",
+                       "--tls-client-ca", "--no-sandbox", "--check-config", "KAENA_VISIBLE_DEVICES"):
             self.assertIn(option, out)
 
     def test_check_config(self):
         status, out, _ = self.run_krtd("--check-config", "--config", self.config(), "--name", "b")
         self.assertEqual((status, out), (0, f"b: ok; listens on unix:{self.dir.name}/b.sock; devices 1 (0000:00:1d.5)\n"))
-        status, _, log = self.run_krtd("--check-config", "--config", self.config(thread=1))
+        status, out, _ = self.run_krtd("--check-config", "--config", self.config())
+        self.assertEqual((status, out), (0, f"a: ok; listens on unix:{self.dir.name}/a.sock; devices 0 (0000:00:1d.4)\n"
+                                            f"b: ok; listens on unix:{self.dir.name}/b.sock; devices 1 (0000:00:1d.5)\n"))
+        status, out, log = self.run_krtd("--check-config", "--config", self.config(thread=1, limits={"models": 0}))
+        self.assertEqual((status, out), (2, ""))
+        self.assertIn("daemons[0].thread: unknown key; did you mean 'threads'? keys here: name, listen", log)
+        self.assertIn("daemons[0].limits.models: must be an integer from 1", log)
+        self.assertEqual(len(log.splitlines()), 2, log)
+        status, out, log = self.run_krtd("--check-config", "--config", self.config(
+            listen=["unix:/nowhere/a.sock", "0.0.0.0:1"], socket_group="no-such-group", model_dir="/nowhere"))
         self.assertEqual(status, 2)
-        self.assertIn("daemons[0].thread: unknown key; keys here: name, listen", log)
+        self.assertEqual([line.split()[0] for line in out.splitlines()], ["b:"])
+        for says in ("warning: ", "'unix:/nowhere/a.sock' cannot be made", "there is no group 'no-such-group'",
+                     "model directory '/nowhere'", "'0.0.0.0:1' is open to the network without TLS"):
+            self.assertIn(says, log)
+        self.assertEqual(log.count("warning: "), 3)
         status, _, log = self.run_krtd("--check-config", "--config", self.config(), "--name", "c")
         self.assertEqual(status, 2)
         self.assertIn("only a, b", log)
@@ -96,7 +110,7 @@ class Start(unittest.TestCase):
         with Krtd() as krtd:
             other = Krtd("--listen", "127.0.0.1:0", listen=False, wait=False, rundir=krtd.dir)
             self.assertEqual(other.wait(), 1)
-            self.assertIn("device 0000:00:1f.0 belongs to another daemon", other.log())
+            self.assertIn(f"device 0000:00:1f.0 belongs to another daemon: daemon 'krtd0', pid {krtd.process.pid} (", other.log())
             with krtd.client() as client:
                 self.assertEqual(len(client.devices().devices), 1)
             krtd.signal(9)  # the lock dies with its owner, whatever file is left
@@ -127,11 +141,11 @@ class Start(unittest.TestCase):
             s.bind(path)
             s.settimeout(fake.SECONDS)
             with Krtd(env={"NOTIFY_SOCKET": path}) as krtd:
-                self.assertEqual(s.recv(64), b"READY=1")
+                self.assertEqual(s.recv(512), b"READY=1\nSTATUS=serving 1 devices")
                 with krtd.client() as client:
                     client.load(fake.model())
                 krtd.signal()
-                self.assertEqual(s.recv(64), b"STOPPING=1")
+                self.assertEqual(s.recv(512), b"STOPPING=1\nSTATUS=draining, 0 requests are in work")
                 self.assertEqual(krtd.wait(), 0)
 
 

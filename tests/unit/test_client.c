@@ -478,7 +478,8 @@ static void fake_start(fake *f, const char *name)
     krpc_options options = {.max_message_bytes = 64 << 20, .max_connections = 100, .user = f};
     KTEST_OK(err, krpc_server_create(&options, &f->server, &err));
     krpc_server_add_methods(f->server, fake_methods, sizeof fake_methods / sizeof fake_methods[0]);
-    KTEST_OK(err, krpc_server_listen(f->server, f->address, 0600, NULL, &err));
+    KTEST_OK(err,
+             krpc_server_listen(f->server, f->address, (krpc_access){0600, (gid_t)-1}, NULL, &err));
     KTEST_OK(err, krpc_server_start(f->server, &err));
 }
 

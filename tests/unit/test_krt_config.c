@@ -1,11 +1,13 @@
 #include "ktest.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "krt_config.h"
 #include "krt_host.h"
+#include "rpc_address.h"
 
 #define RUNDIR "/run/x"
 
@@ -17,16 +19,16 @@ typedef struct fixture {
 static kaena_status parse(fixture *f, const char *text)
 {
     krt_host_config_init(&f->host, RUNDIR);
-    return krt_host_config_parse(&f->host, text, strlen(text), &f->err);
+    return krt_host_config_parse(&f->host, text, strlen(text), NULL, &f->err);
 }
 
 KTEST(krt_config, an_absent_file_means_one_chip_and_one_daemon)
 {
     fixture f;
     krt_host_config_init(&f.host, RUNDIR);
-    KTEST_OK(f.err, krt_host_config_read(&f.host, "/nowhere/krtd.json", false, &f.err));
+    KTEST_OK(f.err, krt_host_config_read(&f.host, "/nowhere/krtd.json", false, NULL, &f.err));
     KTEST_FAILS(f.err, NOT_FOUND, "/nowhere/krtd.json",
-                krt_host_config_read(&f.host, "/nowhere/krtd.json", true, &f.err));
+                krt_host_config_read(&f.host, "/nowhere/krtd.json", true, NULL, &f.err));
     krt_overrides none = {0};
     krt_daemon_config d;
     KTEST_OK(f.err, krt_config_resolve(&f.host, &none, RUNDIR, &d, &f.err));
@@ -128,7 +130,7 @@ KTEST(krt_config, mistakes_are_named)
         const char *text, *message;
     } rows[] = {
         {"", "line 1"},
-        {"[]", "'version' is missing"},
+        {"[]", "the file: must be an object"},
         {"{}", "'version' is missing"},
         {"{\"version\":2}", "version: must be 1"},
         {"{\"version\":1,\"chip\":[]}", "chip: unknown key"},
@@ -146,6 +148,12 @@ KTEST(krt_config, mistakes_are_named)
         {ONE(",\"limits\":{\"queue_depth\":65537}"), "must be an integer from 1 to 65536"},
         {ONE(",\"socket_mode\":\"rw\""), "must be octal"},
         {ONE(",\"model_dir\":\"\""), "daemons[0].model_dir: must be a text that is not empty"},
+        {ONE(",\"model_dir\":\"m\""), "daemons[0].model_dir: 'm' must be an absolute path"},
+        {ONE(",\"socket_group\":7"), "daemons[0].socket_group: must be a text"},
+        {ONE(",\"tls\":{\"cert\":\"/c\"}"), "daemons[0].tls: 'key' is missing"},
+        {ONE(",\"tls\":{\"cert\":\"c\",\"key\":\"/k\"}"),
+         "daemons[0].tls.cert: 'c' must be an abs"},
+        {ONE(",\"tls\":true"), "daemons[0].tls: must be an object"},
         {"{\"version\":1,\"daemons\":[{\"listen\":[\"unix:/a\"],\"devices\":[0]}]}",
          "'name' is missing"},
         {"{\"version\":1,\"daemons\":[{\"name\":\"a\",\"devices\":[0]}]}", "'listen' is missing"},
@@ -169,6 +177,141 @@ KTEST(krt_config, mistakes_are_named)
     }
 }
 
+/* ---- all that is wrong, at once ---- */
+
+typedef struct told {
+    char lines[32][800];
+    size_t n;
+} told;
+
+static void tell(void *user, bool warning, const char *what, const char *hint)
+{
+    told *t = user;
+    cr_assert(t->n < 32);
+    (void)snprintf(t->lines[t->n++], sizeof t->lines[0], "%s%s; %s", warning ? "warning: " : "",
+                   what, hint);
+}
+
+static bool was_told(const told *t, const char *text)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (strstr(t->lines[i], text))
+            return true;
+    return false;
+}
+
+KTEST(krt_config, every_problem_is_told)
+{
+    static const char text[] =
+        "{\"version\":1,\"daemon\":1,\"chips\":[{\"pci\":\"00:01.0\"},{\"pci\":\"x\"}],"
+        "\"daemons\":[{\"name\":\"a\",\"listen\":[\"unix:/a\",\"nowhere\",\"unix:///a\"],"
+        "\"devices\":[0,5],\"thread\":1,\"limits\":{\"queue_dept\":1,\"model\":0,\"models\":0}},"
+        "{\"name\":\".b\",\"listen\":[\"unix:b\",\":70\",\"unix:/a\"],\"devices\":[0]},"
+        "{\"name\":\"a\",\"listen\":[\"127.0.0.1:70\"],\"devices\":[-1]},{\"zzz\":1}]}";
+    static const char *const expected[] = {
+        "daemon: unknown key; did you mean 'daemons'? keys here: version, chips, daemons",
+        "chips[1].pci: 'x' is not a PCI address",
+        "daemons[0].listen[1]: 'nowhere': neither unix:PATH nor HOST:PORT",
+        "daemons[0].thread: unknown key; did you mean 'threads'?",
+        "daemons[0].limits.queue_dept: unknown limit; did you mean 'queue_depth'?",
+        "daemons[0].limits.model: unknown limit; did you mean 'models'?",
+        "daemons[0].limits.models: must be an integer from 1 to 4096",
+        "daemons[1].name: '.b' must be 1 to 64 of",
+        "daemons[1].listen[0]: 'unix:b' must be an absolute path",
+        "daemons[2].devices[0]: must be an integer from 0 to 15",
+        "daemons[3].zzz: unknown key; keys here: name,",
+        "daemons[3]: 'name' is missing",
+        "daemons[3]: 'listen' is missing",
+        "daemons[3]: 'devices' is missing",
+        "daemon 'a': there is no device 5: chips has 2",
+        "daemon 'a' listens on 'unix:/a' and 'unix:///a', which are one",
+        "device 0 is given to both 'a' and '?'",
+        "'a' and '?' both listen on 'unix:/a'",
+        "'a' listens on 'unix:///a', which '?' takes by 'unix:/a'",
+        "two daemons are named 'a'",
+        "'?' listens on ':70', which 'a' takes by '127.0.0.1:70'",
+    };
+    told *t = calloc(1, sizeof *t);
+    fixture f;
+    krt_report report = {.tell = tell, .user = t};
+    krt_host_config_init(&f.host, RUNDIR);
+    KTEST_FAILS(f.err, INVALID_ARGUMENT, "daemon: unknown key",
+                krt_host_config_parse(&f.host, text, strlen(text), &report, &f.err));
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+        cr_assert(was_told(t, expected[i]), "not told: %s", expected[i]);
+    cr_assert(t->n == sizeof expected / sizeof *expected && report.errors == t->n &&
+                  report.warnings == 0,
+              "%zu lines, the last is '%s'", t->n, t->lines[t->n - 1]);
+    free(t);
+    krt_host_config_fini(&f.host);
+}
+
+KTEST(krt_config, what_the_host_lacks)
+{
+    told *t = calloc(1, sizeof *t);
+    krt_report report = {.tell = tell, .user = t};
+    krt_daemon_config d;
+    krt_daemon_config_init(&d);
+    d.name = "a";
+    d.listen[0] = "unix:/nowhere/a.sock";
+    d.listen[1] = "unix:/etc/passwd/a.sock";
+    d.listen[2] = "0.0.0.0:7";
+    d.listen[3] = "127.0.0.1:7";
+    d.n_listen = 4;
+    d.model_dir = "/nowhere";
+    d.socket_group = "no such group";
+    d.tls = (krpc_tls_files){"/nowhere/c.pem", "/nowhere/k.pem", NULL};
+    krt_daemon_config_survey(&d, &report);
+    cr_assert(was_told(t, "warning: daemon 'a': 'unix:/nowhere/a.sock' cannot be made"));
+    cr_assert(
+        was_told(t, "daemon 'a': 'unix:/etc/passwd/a.sock' cannot be made: '/etc/passwd' is not"));
+    cr_assert(was_told(t, "warning: daemon 'a': model directory '/nowhere': No such file"));
+    cr_assert(was_told(t, "daemon 'a': there is no group 'no such group'"));
+    cr_assert(was_told(t, "daemon 'a': tls: certificate '/nowhere/c.pem': No such file"));
+    cr_assert(report.errors == 3 && report.warnings == 2 && t->n == 5);
+    t->n = 0;
+    d.tls = (krpc_tls_files){0};
+    d.socket_group = NULL;
+    d.model_dir = "/etc/passwd";
+    d.n_listen = 0;
+    d.listen[d.n_listen++] = "[::]:9";
+    krt_daemon_config_survey(&d, &report);
+    cr_assert(was_told(t, "'[::]:9' is open to the network without TLS; set tls"));
+    cr_assert(was_told(t, "model directory '/etc/passwd' is not a directory") && t->n == 2);
+    free(t);
+}
+
+KTEST(krt_config, addresses_that_meet)
+{
+    static const struct {
+        const char *a, *b;
+        bool clash;
+    } rows[] = {
+        {"unix:/a", "unix:///a", true},        {"unix:/a", "unix:/b", false},
+        {"unix:/a", "127.0.0.1:1", false},     {"127.0.0.1:1", "127.0.0.1:1", true},
+        {"127.0.0.1:1", ":1", true},           {"[::1]:1", "0.0.0.0:1", true},
+        {"127.0.0.1:1", "127.0.0.2:1", false}, {"127.0.0.1:0", "127.0.0.1:0", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        krpc_address a, b;
+        kaena_err err;
+        KTEST_OK(err, krpc_address_parse(rows[i].a, &a, &err));
+        KTEST_OK(err, krpc_address_parse(rows[i].b, &b, &err));
+        cr_assert(krpc_address_clash(&a, &b) == rows[i].clash &&
+                      krpc_address_clash(&b, &a) == rows[i].clash,
+                  "%s %s", rows[i].a, rows[i].b);
+    }
+    char path[120] = "unix:/";
+    memset(path + 6, 'x', 106);
+    krpc_address a;
+    kaena_err err;
+    KTEST_OK(err, krpc_address_parse(path, &a, &err));
+    cr_assert(strlen(a.path) == 107);
+    path[112] = 'x';
+    KTEST_FAILS(err, INVALID_ARGUMENT, "the path has 108 bytes: 1 to 107 are possible",
+                krpc_address_parse(path, &a, &err));
+}
+
 KTEST(krt_config, limits_at_their_bounds)
 {
     fixture f;
@@ -176,6 +319,30 @@ KTEST(krt_config, limits_at_their_bounds)
     cr_assert(f.host.daemons[0].limits.queue_depth == 65536 &&
               f.host.daemons[0].limits.drain_seconds == 0);
     krt_host_config_fini(&f.host);
+    /* every row: its least and most are taken, what lies beyond is not */
+    static const struct {
+        const char *name;
+        uint64_t fallback, min, max;
+    } rows[] = {
+#define KRT_LIMIT(name, fallback, min, max, what) {#name, fallback, min, max},
+#include "krt_limits.def"
+#undef KRT_LIMIT
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cr_assert(rows[i].fallback >= rows[i].min && rows[i].fallback <= rows[i].max);
+        const uint64_t values[] = {rows[i].min, rows[i].max, rows[i].max + 1, rows[i].min - 1};
+        for (int k = 0; k < 4; k++) {
+            char text[256];
+            if (k == 3 && rows[i].min == 0)
+                continue;
+            (void)snprintf(text, sizeof text, ONE(",\"limits\":{\"%s\":%" PRIu64 "}"), rows[i].name,
+                           values[k]);
+            kaena_status st = parse(&f, text);
+            cr_assert(st == (k < 2 ? KAENA_OK : KAENA_INVALID_ARGUMENT), "%s = %" PRIu64,
+                      rows[i].name, values[k]);
+            krt_host_config_fini(&f.host);
+        }
+    }
 }
 
 KTEST(krt_config, pci_addresses)
@@ -242,12 +409,15 @@ KTEST(krt_config, a_device_has_one_owner)
     cr_assert(mkdtemp(dir));
     kaena_err err;
     int first = -1, second = -1, other = -1;
-    KTEST_OK(err, krt_device_lock(dir, "0000:00:1f.0", &first, &err));
-    KTEST_FAILS(err, FAILED_PRECONDITION, "device 0000:00:1f.0 belongs to another daemon",
-                krt_device_lock(dir, "0000:00:1f.0", &second, &err));
-    KTEST_OK(err, krt_device_lock(dir, "0000:00:1f.1", &other, &err));
+    KTEST_OK(err, krt_device_lock(dir, "0000:00:1f.0", "x", &first, &err));
+    char holder[128];
+    (void)snprintf(holder, sizeof holder, "belongs to another daemon: daemon 'x', pid %ld (",
+                   (long)getpid());
+    KTEST_FAILS(err, FAILED_PRECONDITION, holder,
+                krt_device_lock(dir, "0000:00:1f.0", "x", &second, &err));
+    KTEST_OK(err, krt_device_lock(dir, "0000:00:1f.1", "x", &other, &err));
     (void)close(first);
-    KTEST_OK(err, krt_device_lock(dir, "0000:00:1f.0", &second, &err));
+    KTEST_OK(err, krt_device_lock(dir, "0000:00:1f.0", "x", &second, &err));
     (void)close(second);
     (void)close(other);
     char command[128];

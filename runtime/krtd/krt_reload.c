@@ -1,0 +1,169 @@
+#include "krt_reload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "krt_host.h"
+#include "log.h"
+
+/* ---- model directory ---- */
+
+kaena_status krt_model_dir_open(krt_daemon *d, const char *path, kaena_err *err)
+{
+    if (!path) {
+        d->model_dir = NULL;
+        return KAENA_OK;
+    }
+    krt_model_dir *dir = calloc(1, sizeof *dir);
+    if (!dir)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model directory: out of memory");
+    dir->path = realpath(path, NULL);
+    dir->fd = dir->path ? open(dir->path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (dir->fd < 0) {
+        kaena_status st = kaena_err_set(err, kaena_status_of_errno(errno),
+                                        "model directory '%s': %s", path, strerror(errno));
+        free(dir->path);
+        free(dir);
+        return st;
+    }
+    dir->older = d->model_dirs;
+    d->model_dirs = dir;
+    d->model_dir = dir;
+    return KAENA_OK;
+}
+
+void krt_model_dirs_close(krt_daemon *d)
+{
+    while (d->model_dirs) {
+        krt_model_dir *dir = d->model_dirs;
+        d->model_dirs = dir->older;
+        (void)close(dir->fd);
+        free(dir->path);
+        free(dir);
+    }
+}
+
+/* ---- what stays ---- */
+
+static bool same(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_listen(const krt_daemon_config *a, const krt_daemon_config *b)
+{
+    bool ok = a->n_listen == b->n_listen && a->socket_mode == b->socket_mode &&
+              same(a->socket_group, b->socket_group) && !a->tls.cert == !b->tls.cert &&
+              !a->tls.client_ca == !b->tls.client_ca;
+    for (size_t i = 0; i < a->n_listen && ok; i++)
+        ok = same(a->listen[i], b->listen[i]);
+    return ok;
+}
+
+static void needs_restart(const char *what)
+{
+    kaena_log(KAENA_LOG_WARNING, "reload: %s changes with a restart only", what);
+}
+
+/* What sockets, locks and threads were made of stays, and is named when the file says otherwise. */
+static void keep_fixed(const krt_settings *old, krt_settings *new)
+{
+    const krt_daemon_config *o = &old->daemon;
+    krt_daemon_config *n = &new->daemon;
+    if (!same_listen(o, n))
+        needs_restart("where it listens (listen, socket_mode, socket_group, tls on or off)");
+    bool same_devices = o->n_devices == n->n_devices;
+    for (size_t i = 0; i < n->n_devices && same_devices; i++)
+        same_devices = same(old->host.chips[o->devices[i]], new->host.chips[n->devices[i]]);
+    if (!same_devices)
+        needs_restart("devices");
+    if (o->threads != n->threads)
+        needs_restart("threads");
+    memcpy(n->listen, o->listen, sizeof n->listen);
+    n->n_listen = o->n_listen;
+    n->socket_mode = o->socket_mode;
+    n->socket_group = o->socket_group;
+    memcpy(n->devices, o->devices, sizeof n->devices);
+    n->n_devices = o->n_devices;
+    n->threads = o->threads;
+#define KRT_LIMIT(name, fallback, min, max, what)
+#define KRT_LIMIT_FIXED(name, fallback, min, max, what)                                            \
+    if (o->limits.name != n->limits.name)                                                          \
+        needs_restart("limits." #name);                                                            \
+    n->limits.name = o->limits.name;
+#include "krt_limits.def"
+#undef KRT_LIMIT
+}
+
+/* ---- what changes ---- */
+
+/* All that can fail, and only then what is seen. */
+static kaena_status apply(krt_reload *r, krt_settings *new, kaena_err *err)
+{
+    krt_daemon *d = r->daemon;
+    const krt_settings *old = *r->settings;
+    keep_fixed(old, new);
+    const char *dir = new->daemon.model_dir;
+    const krt_model_dir *now = d->model_dir;
+    bool dir_changes = !same(old->daemon.model_dir, dir);
+    if (dir_changes)
+        KAENA_TRY(krt_model_dir_open(d, dir, err));
+    if (!old->daemon.tls.cert || !new->daemon.tls.cert ||
+        !old->daemon.tls.client_ca != !new->daemon.tls.client_ca) {
+        new->daemon.tls = old->daemon.tls; /* needs a restart, which has been said */
+    }
+    kaena_status st = KAENA_OK;
+    if (new->daemon.tls.cert)
+        st = krpc_server_reload_tls(d->server, &new->daemon.tls, err);
+    if (st != KAENA_OK && dir_changes)
+        d->model_dir = (krt_model_dir *)(uintptr_t)now;
+    return st;
+}
+
+static void on_hangup(uv_signal_t *handle, int signum)
+{
+    (void)signum;
+    krt_reload *r = handle->data;
+    krt_daemon *d = r->daemon;
+    if (atomic_load(&d->draining) || !d->server)
+        return;
+    krt_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, krt_now_ns() / 1000);
+    krt_settings *new = NULL;
+    kaena_err err;
+    kaena_status st = krt_settings_read(r->arguments, r->rundir, &new, &err);
+    if (st == KAENA_OK)
+        st = apply(r, new, &err);
+    if (st == KAENA_OK) {
+        new->older = *r->settings;
+        *r->settings = new;
+        d->config = &new->daemon;
+        kaena_log(KAENA_LOG_INFO, "reload: done");
+        krt_notify("READY=1\nSTATUS=serving %zu devices", new->daemon.n_devices);
+        return;
+    }
+    (void)krt_settings_destroy(new);
+    kaena_log(KAENA_LOG_ERROR, "reload: %s%s%s; the settings stay as they were", err.what,
+              err.hint[0] ? "; " : "", err.hint);
+    krt_notify("READY=1\nSTATUS=serving %zu devices; the last reload failed: %s",
+               d->config->n_devices, err.what);
+}
+
+kaena_status krt_reload_init(krt_reload *r, krt_daemon *d, krt_settings **settings,
+                             const krt_arguments *arguments, const char *rundir, uv_loop_t *loop,
+                             kaena_err *err)
+{
+    *r = (krt_reload){.daemon = d, .settings = settings, .arguments = arguments, .rundir = rundir};
+    int rc = uv_signal_init(loop, &r->hangup);
+    r->hangup.data = r;
+    if (rc == 0)
+        rc = uv_signal_start(&r->hangup, on_hangup, SIGHUP);
+    if (rc != 0)
+        return KAENA_FAIL(err, INTERNAL, "signals: %s", uv_strerror(rc));
+    return KAENA_OK;
+}
