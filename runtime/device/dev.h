@@ -42,6 +42,9 @@ typedef struct dev_chip_info {
 } dev_chip_info;
 dev_chip_info dev_chip_info_of(dev_system *sys, uint32_t chip);
 
+/* How long a TPB has run programs since the system was made, nanoseconds. Cheap. Thread: any. */
+uint64_t dev_busy_ns(dev_system *sys, uint32_t chip, uint32_t tpb);
+
 /* A TPB: chip and position on it. */
 typedef struct dev_place {
     uint16_t chip, tpb;
@@ -79,8 +82,13 @@ struct dev_request {
      * without a declared size (dynamic, strings, sequences) the only way to get them: then data is
      * the device's and valid until |done| returns. */
     kop_tensor *out_tensor;
-    /* May be NULL; host steps and loops give up soon after it becomes true: CANCELLED. */
+    /* May be NULL; device steps, host steps and loops give up soon after it becomes true:
+     * CANCELLED. The TPBs' memories are then zeros, as after the load. */
     const atomic_bool *stop;
+    /* May be NULL. Called at most once, when a TPB or the host is about to begin with it, until
+     * when it has cost nothing; false: it is not wanted any more, done is called with CANCELLED.
+     * From any thread; must be quick. */
+    bool (*begin)(dev_request *request);
     /* Called once, from a worker (or from dev_run itself), after which the request is the caller's
      * again. OK; DATA_LOSS: weights or shared memory were damaged; OUT_OF_RANGE: an index in the
      * input was out of range; RESOURCE_EXHAUSTED: host steps or values of unknown size ran into the
@@ -90,7 +98,8 @@ struct dev_request {
     /* For dev_run: the model is so small that waking a worker would cost more than its help is
      * worth. Workers are called only where the run has to wait for another. */
     bool alone;
-    uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device */
+    uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device; begun, ended */
+    uint64_t tpb_ns;                  /* how long TPBs were its own, all together */
 };
 
 /* Whether the model takes these inputs: types, shapes, and a case compiled for them. |out_items| is

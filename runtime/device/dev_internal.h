@@ -28,6 +28,7 @@ typedef struct dev_context dev_context;
 typedef struct dev_tpb {
     _Atomic uint32_t now; /* the ticket whose program may run; HALT adds 1 */
     uint32_t next;        /* the next ticket */
+    tpb_clock clock;      /* how long it has worked */
 } dev_tpb;
 
 struct dev_system {
@@ -81,6 +82,7 @@ struct dev_context {
     uint32_t helpers;   /* threads inside tpb_run_help or dev_run */
     uint64_t round;     /* of device steps: tells a new one from an old */
     bool on_device, is_free;
+    bool begun; /* request->begin has been asked; of the thread that has the context or its TPB */
     bool alone; /* runs in dev_run without workers, for now */
     /* Of the thread that has the context, without the lock: */
     uint8_t *scratch;
@@ -110,6 +112,7 @@ struct dev_model {
     kaena_arena arena; /* predecoded programs and all arrays */
     uint32_t n_tpbs, n_contexts;
     uint8_t *sb[KISA_MAX_TPBS], *psum[KISA_MAX_TPBS];
+    bool psum_used[KISA_MAX_TPBS];
     size_t sb_bytes;
     flow flow;
     tpb_code *const **code; /* [device steps][TPBs] */

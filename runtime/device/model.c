@@ -136,7 +136,8 @@ static kaena_status allocate_tpbs(dev_model *m, kaena_err *err)
     m->sb_bytes = neff_meta(m->neff)->sb_bytes;
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
         m->sb[t] = dev_pages(m->sb_bytes, true);
-        m->psum[t] = dev_pages(KISA_PSUM_BYTES, !leaves_psum_alone(m, t));
+        m->psum_used[t] = !leaves_psum_alone(m, t);
+        m->psum[t] = dev_pages(KISA_PSUM_BYTES, m->psum_used[t]);
         if (!m->sb[t] || !m->psum[t])
             return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for the TPBs");
     }
@@ -161,7 +162,9 @@ static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
                                  .scratch = c->scratch,
                                  .io = io,
                                  .ker = m->sys->ker,
-                                 .error = &c->bad_index};
+                                 .error = &c->bad_index,
+                                 .sb_bytes = m->sb_bytes,
+                                 .psum_bytes = m->psum_used[t] ? KISA_PSUM_BYTES : 0};
         io += m->flow.device[s]->n_io;
         KAENA_TRY(
             tpb_run_create((const tpb_code *const *)m->code[s], bind, m->n_tpbs, &c->run[s], err));

@@ -55,6 +55,22 @@ static void bind_outputs(dev_context *c)
  * -----------------------------------------------------------------------------------------------------------------
  */
 
+/* The execution begins, unless nobody wants it any more. */
+static bool begin(void *context)
+{
+    dev_context *c = context;
+    dev_request *r = c->request;
+    c->begun = true;
+    r->started_ns = dev_now_ns();
+    return !r->begin || r->begin(r);
+}
+
+static kaena_status not_wanted(const dev_context *c, kaena_err *err)
+{
+    return KAENA_FAIL(err, CANCELLED, "model '%s': not wanted any more when its turn came",
+                      c->model->name);
+}
+
 /* After it any thread may help, finish the step and go on: the context is no longer ours. */
 static void start_device(dev_context *c)
 {
@@ -71,10 +87,13 @@ static void start_device(dev_context *c)
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
         const dev_place *p = &m->place.tpb[t];
         dev_tpb *tpb = &sys->tpb[p->chip * DEV_TPBS_PER_CHIP + p->tpb];
-        c->turn[t] = (tpb_turn){.now = &tpb->now, .mine = tpb->next++};
+        c->turn[t] = (tpb_turn){.now = &tpb->now, .mine = tpb->next++, .clock = &tpb->clock};
     }
     c->running = c->run[op->index];
-    tpb_run_reset_in_turn(c->running, c->turn);
+    tpb_run_reset_in_turn(c->running, &(tpb_order){.turn = c->turn,
+                                                   .stop = c->request->stop,
+                                                   .begin = c->begun ? NULL : begin,
+                                                   .user = c});
     c->on_device = true;
     c->round++;
     c->alone = c->waiter && c->request->alone;
@@ -167,6 +186,8 @@ static void finish(dev_context *c, kaena_status status, kaena_err *err)
         r->out_tensor[i] =
             c->batch.on ? c->batch.joined[i] : c->value[neff_meta(m->neff)->outputs[i]];
     r->finished_ns = dev_now_ns();
+    if (!r->started_ns)
+        r->started_ns = r->finished_ns;
     /* The context is free before the caller hears of it, so that he can start the next request
      * from |done|; what he still reads is taken along. */
     kaena_arena arena;
@@ -210,7 +231,7 @@ void dev_advance(dev_context *c)
             start_device(c);
             return;
         case FLOW_HOST:
-            status = run_host(c, op, &err);
+            status = c->begun || begin(c) ? run_host(c, op, &err) : not_wanted(c, &err);
             c->pc++;
             break;
         case FLOW_END:
@@ -233,8 +254,20 @@ void dev_advance(dev_context *c)
 
 void dev_step_done(dev_context *c)
 {
-    c->pc++;
-    dev_advance(c);
+    dev_request *r = c->request;
+    uint64_t busy_ns = tpb_run_busy_ns(c->running);
+    bool wanted = busy_ns || r->tpb_ns; /* else not even its first step has begun */
+    r->tpb_ns += busy_ns;
+    if (!tpb_run_stopped(c->running)) {
+        c->pc++;
+        dev_advance(c);
+        return;
+    }
+    kaena_err err;
+    kaena_status status = !wanted ? not_wanted(c, &err)
+                                  : KAENA_FAIL(&err, CANCELLED, "model '%s': stopped in step %u",
+                                               c->model->name, c->pc);
+    finish(c, status, &err);
 }
 
 static dev_context *take(dev_model *m, dev_request *request, dev_waiter *waiter)
@@ -252,7 +285,8 @@ static dev_context *take(dev_model *m, dev_request *request, dev_waiter *waiter)
     if (!c)
         return NULL;
     atomic_store_explicit(&c->bad_index, 0, memory_order_relaxed);
-    request->started_ns = dev_now_ns();
+    request->started_ns = request->tpb_ns = 0;
+    c->begun = false;
     c->quota = m->quota;
     c->batch.on = false;
     c->batch.items = c->batch.done = 0;

@@ -307,6 +307,11 @@ dev_system *dev_system_destroy(dev_system *sys)
     return NULL;
 }
 
+uint64_t dev_busy_ns(dev_system *sys, uint32_t chip, uint32_t tpb)
+{
+    return tpb_clock_read(&sys->tpb[chip * DEV_TPBS_PER_CHIP + tpb].clock);
+}
+
 dev_chip_info dev_chip_info_of(dev_system *sys, uint32_t chip)
 {
     (void)pthread_mutex_lock(&sys->lock);

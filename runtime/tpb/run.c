@@ -12,11 +12,15 @@
  *                 +----> PUBLISHED ----> RUNNING, by the thread that finishes the last chunk
  *                 +----> HALTED
  *
+ * A run that is told to stop halts each TPB where its owner would go on; who waits need not any
+ * more.
+ *
  * A published operation is a count of chunks not yet taken. Taking one (the count before the
  * decrement was positive) is a promise to run it: until then the operation cannot end, so what it
  * points to stays as it is. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <xmmintrin.h>
 
 #include "tpb_code.h"
@@ -36,6 +40,10 @@ typedef struct core {
     /* The turn of a GATED TPB; NULL: none. The pointer is the same in every execution. */
     _Atomic uint32_t *now;
     _Atomic uint32_t mine;
+    tpb_clock *clock;        /* the owner's */
+    uint64_t began_ns;       /* likewise */
+    bool began;              /* likewise: its turn has come */
+    const atomic_bool *stop; /* the owner's, and theirs who hold a chunk */
     _Alignas(64) _Atomic uint32_t sem[KISA_SEMAPHORES];
     /* The owner's; read by those who hold a chunk. */
     _Alignas(64) const tpb_code *code;
@@ -50,9 +58,18 @@ typedef struct core {
     _Alignas(64) uint8_t tile_copy[KISA_TILE_PANELS * KISA_TILE_K * 64];
 } core;
 
+/* Whether the execution may begin: asked once, of whoever finds the first TPB's gate open. */
+typedef enum verdict { UNASKED, ASKING, GO, REFUSED } verdict;
+
 struct tpb_run {
     uint32_t n;
     _Atomic uint32_t halted;
+    _Atomic uint32_t verdict;
+    _Atomic bool stopped; /* every TPB is to halt */
+    _Atomic bool cut;     /* one did before its program's end */
+    _Atomic uint64_t busy_ns;
+    bool (*begin)(void *user); /* of the thread that asks */
+    void *begin_user;
     core *core;
     void (*wake)(void *user);
     void *user;
@@ -95,28 +112,72 @@ tpb_run *tpb_run_destroy(tpb_run *run)
     return NULL;
 }
 
-void tpb_run_reset_in_turn(tpb_run *run, const tpb_turn *turn)
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void clock_set(tpb_clock *clock, uint64_t ns, bool runs)
+{
+    atomic_store_explicit(clock, ns << 1 | runs, memory_order_release);
+}
+
+static uint64_t clock_at(uint64_t word, uint64_t now)
+{
+    return word & 1 ? (now + (word >> 1)) & (UINT64_MAX >> 1) : word >> 1;
+}
+
+uint64_t tpb_clock_read(tpb_clock *clock)
+{
+    uint64_t word = atomic_load_explicit(clock, memory_order_acquire);
+    return clock_at(word, word & 1 ? now_ns() : 0); /* later than the beginning in |word| */
+}
+
+void tpb_run_reset_in_turn(tpb_run *run, const tpb_order *order)
 {
     for (uint32_t i = 0; i < run->n; i++) {
         core *c = &run->core[i];
+        const tpb_turn *turn = order->turn ? &order->turn[i] : NULL;
         for (uint32_t s = 0; s < KISA_SEMAPHORES; s++)
             atomic_store_explicit(&c->sem[s], 0, memory_order_relaxed);
         c->pc = c->depth = 0;
         c->op = NULL;
         c->tile = NULL;
-        if (c->now != (turn ? turn[i].now : NULL))
-            c->now = turn ? turn[i].now : NULL;
-        atomic_store_explicit(&c->mine, turn ? turn[i].mine : 0, memory_order_relaxed);
+        if (c->now != (turn ? turn->now : NULL))
+            c->now = turn ? turn->now : NULL;
+        atomic_store_explicit(&c->mine, turn ? turn->mine : 0, memory_order_relaxed);
+        c->clock = turn ? turn->clock : NULL;
+        c->began = false;
+        c->stop = order->stop;
         memset(c->turns, 0, sizeof c->turns);
     }
+    run->begin = order->begin;
+    run->begin_user = order->user;
+    atomic_store_explicit(&run->verdict, order->begin ? UNASKED : GO, memory_order_relaxed);
+    atomic_store_explicit(&run->stopped, false, memory_order_relaxed);
+    atomic_store_explicit(&run->cut, false, memory_order_relaxed);
+    atomic_store_explicit(&run->busy_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&run->halted, 0, memory_order_relaxed);
     for (uint32_t i = 0; i < run->n; i++)
-        atomic_store_explicit(&run->core[i].state, turn ? GATED : READY, memory_order_release);
+        atomic_store_explicit(&run->core[i].state, order->turn ? GATED : READY,
+                              memory_order_release);
 }
 
 void tpb_run_reset(tpb_run *run)
 {
-    tpb_run_reset_in_turn(run, NULL);
+    tpb_run_reset_in_turn(run, &(tpb_order){0});
+}
+
+bool tpb_run_stopped(const tpb_run *run)
+{
+    return atomic_load_explicit(&run->cut, memory_order_relaxed);
+}
+
+uint64_t tpb_run_busy_ns(const tpb_run *run)
+{
+    return atomic_load_explicit(&run->busy_ns, memory_order_relaxed);
 }
 
 void tpb_run_on_work(tpb_run *run, void (*wake_fn)(void *user), void *user)
@@ -165,7 +226,13 @@ static void run_chunk(const core *c, const tpb_op *op, uint32_t chunk)
     const tpb_unit *u = op->unit;
     while (chunk >= u->first_chunk + u->n_chunks)
         u++;
-    tpb_unit_run(u, c->bind, c->turns, chunk - u->first_chunk);
+    tpb_unit_run(u, c->bind, c->turns, chunk - u->first_chunk, c->stop);
+}
+
+/* Asked by who owns the TPB or holds a chunk of it. */
+static bool told_to_stop(const core *c)
+{
+    return c->stop && atomic_load_explicit(c->stop, memory_order_relaxed);
 }
 
 static void add_to_semaphores(tpb_run *run, const kisa_signal *f)
@@ -216,7 +283,7 @@ static bool step(tpb_run *run, core *c, const tpb_node *node)
         matmul(c, &node->inst->u.matmul);
         break;
     case TPB_NODE_OP:
-        for (uint32_t i = 0; i < node->op.n_chunks; i++)
+        for (uint32_t i = 0; i < node->op.n_chunks && !told_to_stop(c); i++)
             run_chunk(c, &node->op, i);
         break;
     }
@@ -247,7 +314,8 @@ static bool help_with(core *c, bool *worked)
         if (left <= 0)
             return false;
         const tpb_op *op = c->op;
-        run_chunk(c, op, op->n_chunks - (uint32_t)left);
+        if (!told_to_stop(c))
+            run_chunk(c, op, op->n_chunks - (uint32_t)left);
         *worked = true;
         if (atomic_fetch_add_explicit(&c->done, 1, memory_order_acq_rel) + 1 == op->n_chunks) {
             atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
@@ -258,6 +326,43 @@ static bool help_with(core *c, bool *worked)
     return false;
 }
 
+/* Whether the run is to stop. Who finds it out calls those who wait for what will not happen. */
+static bool is_stopped(tpb_run *run, const core *c)
+{
+    if (atomic_load_explicit(&run->stopped, memory_order_relaxed))
+        return true;
+    if (!told_to_stop(c))
+        return false;
+    atomic_store_explicit(&run->stopped, true, memory_order_release);
+    wake(run);
+    return true;
+}
+
+/* The TPB of this thread is through, |early| or not: the next in turn may have it. */
+static void halt(tpb_run *run, core *c, bool early)
+{
+    if (early) {
+        bool begun = atomic_load_explicit(&run->verdict, memory_order_relaxed) == GO;
+        if (begun && c->bind->sb_bytes)
+            memset(c->bind->sb, 0, c->bind->sb_bytes);
+        if (begun && c->bind->psum_bytes)
+            memset(c->bind->psum, 0, c->bind->psum_bytes);
+        atomic_store_explicit(&run->cut, true, memory_order_relaxed);
+    }
+    atomic_store_explicit(&c->state, HALTED, memory_order_release);
+    if (c->now) {
+        if (c->clock && c->began) {
+            uint64_t ended = now_ns();
+            clock_set(c->clock, clock_at(*c->clock, ended), false);
+            atomic_fetch_add_explicit(&run->busy_ns, ended - c->began_ns, memory_order_relaxed);
+        }
+        atomic_fetch_add_explicit(c->now, 1, memory_order_release);
+        wake(run);
+    }
+    /* Last: when all have halted the run may be used anew. */
+    atomic_fetch_add_explicit(&run->halted, 1, memory_order_release);
+}
+
 /* Carries on a TPB this thread owns until it stands still, its operation is in other hands, or it
  * is time to look around. */
 static void advance(tpb_run *run, core *c)
@@ -265,6 +370,10 @@ static void advance(tpb_run *run, core *c)
     bool worked;
     for (uint32_t i = 0; i < NODES_PER_HELP; i++) {
         const tpb_node *node = &c->code->node[c->pc];
+        if (is_stopped(run, c)) {
+            halt(run, c, node->kind != TPB_NODE_HALT);
+            return;
+        }
         if (node->kind == TPB_NODE_OP && !node->op.alone) {
             publish(run, c, &node->op);
             if (!help_with(c, &worked))
@@ -273,17 +382,10 @@ static void advance(tpb_run *run, core *c)
         }
         if (step(run, c, node))
             continue;
-        if (node->kind == TPB_NODE_WAIT) {
+        if (node->kind == TPB_NODE_WAIT)
             atomic_store_explicit(&c->state, WAITING, memory_order_release);
-        } else {
-            atomic_store_explicit(&c->state, HALTED, memory_order_release);
-            if (c->now) {
-                atomic_fetch_add_explicit(c->now, 1, memory_order_release);
-                wake(run);
-            }
-            /* Last: when all have halted the run may be used anew. */
-            atomic_fetch_add_explicit(&run->halted, 1, memory_order_release);
-        }
+        else
+            halt(run, c, false);
         return;
     }
     atomic_store_explicit(&c->state, READY, memory_order_release);
@@ -295,18 +397,54 @@ static bool gate_open(const core *c)
            atomic_load_explicit(&c->mine, memory_order_relaxed);
 }
 
+/* The first TPB whose gate is open asks whether the execution is still wanted. False: another
+ * thread is asking. */
+static bool ask_to_begin(tpb_run *run)
+{
+    uint32_t have = atomic_load_explicit(&run->verdict, memory_order_acquire);
+    if (have == GO || have == REFUSED)
+        return true;
+    if (have != UNASKED ||
+        !atomic_compare_exchange_strong_explicit(&run->verdict, &have, ASKING, memory_order_acquire,
+                                                 memory_order_acquire))
+        return have == GO || have == REFUSED;
+    bool wanted = run->begin(run->begin_user);
+    if (!wanted)
+        atomic_store_explicit(&run->stopped, true, memory_order_relaxed);
+    atomic_store_explicit(&run->verdict, wanted ? GO : REFUSED, memory_order_release);
+    if (run->n > 1) /* whoever came meanwhile has left again */
+        wake(run);
+    return true;
+}
+
+/* The gate was found open, the TPB is this thread's. */
+static bool enter(tpb_run *run, core *c)
+{
+    if (!gate_open(c) || !ask_to_begin(run))
+        return false;
+    c->began = !atomic_load_explicit(&run->stopped, memory_order_relaxed);
+    if (c->clock && c->began) {
+        c->began_ns = now_ns();
+        clock_set(c->clock, clock_at(*c->clock, 0) - c->began_ns, true);
+    }
+    return true;
+}
+
 /* Takes a TPB that can go on. */
-static bool claim(core *c)
+static bool claim(tpb_run *run, core *c)
 {
     uint32_t state = atomic_load_explicit(&c->state, memory_order_acquire);
-    if (state != READY && !(state == WAITING && satisfied(c)) && !(state == GATED && gate_open(c)))
+    bool ready = state == READY || (state == GATED && gate_open(c)) ||
+                 (state == WAITING &&
+                  (satisfied(c) || atomic_load_explicit(&run->stopped, memory_order_acquire)));
+    if (!ready)
         return false;
     if (!atomic_compare_exchange_strong_explicit(&c->state, &state, RUNNING, memory_order_acquire,
                                                  memory_order_relaxed))
         return false;
     /* What was read before may have been of an earlier execution. A WAIT is looked at again in any
      * case, a gate here. */
-    if (state == GATED && !gate_open(c)) {
+    if (state == GATED && !enter(run, c)) {
         atomic_store_explicit(&c->state, GATED, memory_order_release);
         return false;
     }
@@ -319,7 +457,7 @@ static tpb_help help(tpb_run *run)
     static _Thread_local uint32_t last;
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
-        if (claim(&run->core[at])) {
+        if (claim(run, &run->core[at])) {
             last = at;
             advance(run, &run->core[at]);
             return TPB_WORKED;

@@ -37,7 +37,8 @@ typedef struct tpb_bind {
     uint8_t *scratch;
     uint8_t *const *io; /* [n_io] */
     const ker_table *ker;
-    _Atomic uint32_t *error; /* the context's error flag: set to 1 by an index out of range */
+    _Atomic uint32_t *error;     /* the context's error flag: set to 1 by an index out of range */
+    size_t sb_bytes, psum_bytes; /* zeroed where an execution is stopped; 0 = nothing to zero */
 } tpb_bind;
 
 /* --- Whole execution of a group of TPBs by a team of threads
@@ -53,14 +54,39 @@ kaena_status tpb_run_create(const tpb_code *const *code, const tpb_bind *bind, u
 tpb_run *tpb_run_destroy(tpb_run *run);
 void tpb_run_reset(tpb_run *run);
 
+/* How long a physical TPB has worked: two times the nanoseconds so far, or, with the lowest bit,
+ * two times what they lack to the present time. Zero at first; written by the run whose turn it is.
+ */
+typedef _Atomic uint64_t tpb_clock;
+/* Nanoseconds. Thread: any; never goes back. */
+uint64_t tpb_clock_read(tpb_clock *clock);
+
 /* Runs that share physical TPBs pass each in turn: a TPB starts when |*now| is |mine|; HALT adds 1
  * to it. */
 typedef struct tpb_turn {
     _Atomic uint32_t *now;
     uint32_t mine;
+    tpb_clock *clock; /* NULL: nobody counts */
 } tpb_turn;
-/* Resets for an execution in turn; |turn| [TPBs] is copied. */
-void tpb_run_reset_in_turn(tpb_run *run, const tpb_turn *turn);
+
+/* One execution in turn. */
+typedef struct tpb_order {
+    const tpb_turn *turn; /* [TPBs], copied */
+    /* NULL, or: soon after it is set every TPB of the run, as its turn comes, stops: it executes
+     * nothing more, zeroes its memories where it had begun, and halts. Read until the run is done.
+     */
+    const atomic_bool *stop;
+    /* NULL, or called once, when the first TPB is about to begin; false: none does, nor is anything
+     * zeroed. */
+    bool (*begin)(void *user);
+    void *user;
+} tpb_order;
+void tpb_run_reset_in_turn(tpb_run *run, const tpb_order *order);
+/* Of a run that is done: it was stopped, or its beginning refused, before all programs had ended.
+ */
+bool tpb_run_stopped(const tpb_run *run);
+/* Of a run that is done: how long its TPBs were its own, all together; by their clocks. */
+uint64_t tpb_run_busy_ns(const tpb_run *run);
 /* |wake(user)| is called whenever there may be work for one thread more: chunks to share, a TPB
  * that can go on. From any thread, often, must be cheap. */
 void tpb_run_on_work(tpb_run *run, void (*wake)(void *user), void *user);

@@ -98,8 +98,10 @@ double tpb_unit_cost(const tpb_unit *u);
 /* --- unit.c ------------------------------------------------------------------------------------
  */
 
-/* Runs chunk |chunk| of the unit; |turns| are those of the program's loops around it. */
-void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t chunk);
+/* Runs chunk |chunk| of the unit; |turns| are those of the program's loops around it. Leaves the
+ * rest undone once |stop| (may be NULL) is set. */
+void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t chunk,
+                  const atomic_bool *stop);
 
 /* The address of an operand in the given turns. */
 uint8_t *tpb_address(const tpb_bind *bind, const kisa_operand *o, const uint32_t *turns);

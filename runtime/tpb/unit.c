@@ -381,7 +381,8 @@ static void run_fused(const tpb_unit *u, const tpb_bind *bind, const uint32_t *t
     tpb_matmul(bind->ker, &a, row0, row1);
 }
 
-void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t chunk)
+void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t chunk,
+                  const atomic_bool *stop)
 {
     uint32_t at[KISA_MAX_LOOPS] = {0};
     for (uint32_t l = 0; l < u->fixed; l++)
@@ -404,7 +405,7 @@ void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns
         uint32_t i = u->n_inner;
         while (i > 0 && ++at[u->inner[i - 1]] == u->turns[u->inner[i - 1]])
             at[u->inner[--i]] = 0;
-        if (i == 0)
+        if (i == 0 || (stop && atomic_load_explicit(stop, memory_order_relaxed)))
             return;
     }
 }

@@ -12,7 +12,9 @@
     CASE(a_bad_index_fails_its_request_only)                                                       \
     CASE(truncated_weights_fail_their_model_only)                                                  \
     CASE(memory_is_accounted)                                                                      \
-    CASE(an_idle_system_sleeps)
+    CASE(an_idle_system_sleeps)                                                                    \
+    CASE(a_stopped_execution_leaves_its_model_whole)                                               \
+    CASE(what_nobody_wants_never_begins)
 
 #define CASE(name) void dev_case_##name(void);
 DEV_CASES(CASE)
