@@ -38,6 +38,11 @@ static krt_chip_info chip(void *self, uint32_t i)
     return (krt_chip_info){.dram_bytes = info.dram_bytes, .dram_used = info.dram_used};
 }
 
+static uint64_t busy_ns(void *self, uint32_t chip_index, uint32_t tpb)
+{
+    return dev_busy_ns(self, chip_index, tpb);
+}
+
 static void close_image(krt_image *image)
 {
     (void)dev_model_unload(image->model);
@@ -167,7 +172,14 @@ static void done(dev_request *request, kaena_status status, const kaena_err *err
     krt_exec *exec = request->user;
     exec->started_ns = request->started_ns;
     exec->finished_ns = request->finished_ns;
+    exec->tpb_ns = request->tpb_ns;
     exec->done(exec, status, err);
+}
+
+static bool begin(dev_request *request)
+{
+    krt_exec *exec = request->user;
+    return exec->begin(exec);
 }
 
 static dev_request *request_of(krt_exec *exec)
@@ -178,6 +190,7 @@ static dev_request *request_of(krt_exec *exec)
                              .in_tensor = exec->in_tensor,
                              .out_tensor = exec->out_tensor,
                              .stop = exec->stop,
+                             .begin = begin,
                              .done = done,
                              .user = exec};
     return request;
@@ -211,6 +224,7 @@ const krt_backend krt_device_backend = {
     .destroy = destroy,
     .tpbs_per_chip = DEV_TPBS_PER_CHIP,
     .chip = chip,
+    .busy_ns = busy_ns,
     .open = open_image,
     .close = close_image,
     .load = load,

@@ -116,6 +116,16 @@ static void finish(krt_inference *r, const kaena_err *err)
     (void)krt_model_unref(m);
 }
 
+/* A TPB, or the host, is about to begin: what has expired or was cancelled until now never runs. */
+static bool on_begin(krt_exec *exec)
+{
+    krt_inference *r = (krt_inference *)((char *)exec - offsetof(krt_inference, exec));
+    if (krt_inference_pointless(r, krt_now_ns()))
+        return false;
+    (void)atomic_fetch_add_explicit(&r->m->executions, 1, memory_order_relaxed);
+    return true;
+}
+
 static void on_done(krt_exec *exec, kaena_status status, const kaena_err *err)
 {
     krt_inference *r = (krt_inference *)((char *)exec - offsetof(krt_inference, exec));
@@ -152,6 +162,7 @@ static void launch(krt_inference *r, bool here)
         r->exec.out = r->out_ptr;
     }
     r->exec.stop = &r->stop;
+    r->exec.begin = on_begin;
     r->exec.done = on_done;
     if (here ? backend->run(r->m->image, &r->exec) : backend->submit(r->m->image, &r->exec))
         return;

@@ -57,11 +57,16 @@ struct krt_exec {
      * before |done| and valid until it returns. */
     const kop_tensor *in_tensor;
     kop_tensor *out_tensor;
-    const atomic_bool *stop; /* may be NULL; the execution gives up soon after it is set */
+    const atomic_bool
+        *stop; /* may be NULL; the execution gives up soon after it is set: CANCELLED */
+    /* When a TPB or the host is about to begin with it; false: it is not wanted any more, nothing
+     * runs, |done| is called with CANCELLED. At most once, on any thread; must be quick. */
+    bool (*begin)(krt_exec *exec);
     /* Once, on any thread, perhaps before the start returns. OK; DATA_LOSS: the model's weights are
      * damaged; others: of this request. The context is free again. */
     void (*done)(krt_exec *exec, kaena_status status, const kaena_err *err);
-    uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set before |done| */
+    uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set before |done|: begun, ended */
+    uint64_t tpb_ns;                  /* how long TPBs were its own, all together; likewise */
     _Alignas(16) unsigned char of_backend[128];
 };
 
@@ -74,6 +79,8 @@ typedef struct krt_backend {
     void (*destroy)(void *self);
     uint32_t tpbs_per_chip;
     krt_chip_info (*chip)(void *self, uint32_t chip);
+    /* How long the TPB has run programs so far, nanoseconds. Cheap, takes no lock. */
+    uint64_t (*busy_ns)(void *self, uint32_t chip, uint32_t tpb);
 
     /* Reads and verifies; blocks. |fd| stays the caller's. */
     kaena_status (*open)(void *self, int fd, const char *label, krt_image **out, kaena_err *err);

@@ -432,6 +432,7 @@ void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena)
     out->queue_depth = m->queue.depth;
     out->inferences = m->inferences;
     out->failures = m->failures;
+    out->executions = atomic_load_explicit(&m->executions, memory_order_relaxed);
     if (m->image) { /* what the image lends is copied: it may be gone before the answer is packed */
         const krt_image_info *info = &m->info;
         out->digest = kaena_arena_strdup(arena, info->digest);

@@ -32,6 +32,7 @@ struct krt_model {
     krt_queue queue;
     unsigned holds; /* who uses the image besides what runs: a background check */
     uint64_t inferences, failures;
+    _Atomic uint64_t executions; /* begun; without the lock */
     uint64_t run_ns; /* smoothed time from a free context to outputs, 0 = not known yet */
     bool resuming;   /* |resume| is on its way: the completion-queue thread takes from the queue */
     krpc_timer resume;

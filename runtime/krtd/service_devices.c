@@ -50,6 +50,18 @@ static void list_models_on(krt_daemon *d, uint32_t chip, Kaena__V1__Device *out,
     }
 }
 
+static void describe_tpbs(krt_daemon *d, uint32_t chip, Kaena__V1__Device *out, kaena_arena *arena)
+{
+    out->tpb = KAENA_NEW_N(arena, Kaena__V1__Tpb *, out->tpbs);
+    out->n_tpb = out->tpbs;
+    for (uint32_t t = 0; t < out->tpbs; t++) {
+        out->tpb[t] = KAENA_NEW(arena, Kaena__V1__Tpb);
+        kaena__v1__tpb__init(out->tpb[t]);
+        out->tpb[t]->index = t;
+        out->tpb[t]->busy_ns = d->backend->busy_ns(d->devices, chip, t);
+    }
+}
+
 void krt_list_devices(krpc_call *call, void *user)
 {
     krt_daemon *d = user;
@@ -75,6 +87,7 @@ void krt_list_devices(krpc_call *call, void *user)
         v->dram_bytes = chip.dram_bytes;
         v->dram_used_bytes = chip.dram_used;
         list_models_on(d, i, v, &arena);
+        describe_tpbs(d, i, v, &arena);
     }
     (void)pthread_mutex_unlock(&d->lock);
     krpc_reply(call, krpc_pb_pack(&r.base));

@@ -4,27 +4,31 @@
 #include "devcases.h"
 #include "devkit.h"
 
-/* y = what its SB holds + x, which stays there: y = x after a load. Where the second input is set it
- * adds for days, while its second TPB waits. */
+/* y = what its SB holds + x, which stays there: y = x after a load. Where the second input is set
+ * it adds for days, while its second TPB waits. */
 static void moody(kneff *k)
 {
     static const char *const text[] = {
-        "TT op=ADD a=" F32("SB+0") " b=" F32("IO0+0") " dst=" F32("SB+0") "\n"
-        "COPY src=" F32("SB+0") " dst=" F32("IO1+0") "\n"
-        "HALT\n"
-        "LOOP count=1000000\n"
-        "LOOP count=1000000\n"
-        "TT op=ADD a=" F32("SB+0") " b=" F32("IO0+0") " dst=" F32("SB+0") "\n"
-        "END\n"
-        "END\n"
-        "SIGNAL mask=0x2 sem=0 amount=1\n"
-        "COPY src=" F32("SB+0") " dst=" F32("IO1+0") "\n"
-        "HALT\n",
+        "TT op=ADD a=" F32("SB+0") " b=" F32("IO0+0") " dst=" F32(
+            "SB+0") "\n"
+                    "COPY src=" F32("SB+0") " dst=" F32(
+                        "IO1+0") "\n"
+                                 "HALT\n"
+                                 "LOOP count=1000000\n"
+                                 "LOOP count=1000000\n"
+                                 "TT op=ADD a=" F32("SB+0") " b=" F32("IO0+0") " dst=" F32(
+                                     "SB+0") "\n"
+                                             "END\n"
+                                             "END\n"
+                                             "SIGNAL mask=0x2 sem=0 amount=1\n"
+                                             "COPY src=" F32("SB+0") " dst=" F32("IO1+0") "\n"
+                                                                                          "HALT\n",
         "COPY src=" F32("IO0+0") " dst=" F32("SB+0") "\n"
-        "COPY src=" F32("IO0+0") " dst=" F32("SB+256") "\n"
-        "HALT\n"
-        "WAIT sem=0 value=1\n"
-        "HALT\n"};
+                                                     "COPY src=" F32("IO0+0") " dst=" F32(
+                                                         "SB+256") "\n"
+                                                                   "HALT\n"
+                                                                   "WAIT sem=0 value=1\n"
+                                                                   "HALT\n"};
     kneff_init(k, 2, text);
     uint32_t x = kneff_value(k, "x", KAENA_F32, 2, dims),
              forever = kneff_value(k, "forever", KAENA_BOOL, 1, (int64_t[]){1}),
@@ -114,7 +118,7 @@ void dev_case_a_stopped_execution_leaves_its_model_whole(void)
         MUST(stuck.j.request.tpb_ns >= 1000000);
         MUST(job_wait(&j) == KAENA_OK);
         check_added(&j, 3);
-        run_short(m, 5, 1); /* SB is zeros again */
+        run_short(m, 5, 1);      /* SB is zeros again */
         atomic_bool stop = true; /* of a request that is never looked at again */
         job late;
         job_init(&late, 0);
@@ -161,8 +165,8 @@ void dev_case_what_nobody_wants_never_begins(void)
              y = kneff_value(&k, "y", KAENA_F32, 2, dims);
     kneff_input(&k, x);
     kneff_output(&k, y);
-    kneff_host(&k, "graph \"h\" { input %x: float32[1,64] %y: float32[1,64] = Neg(%x) output %y }", 1,
-               &x, 1, &y);
+    kneff_host(&k, "graph \"h\" { input %x: float32[1,64] %y: float32[1,64] = Neg(%x) output %y }",
+               1, &x, 1, &y);
     m = load(sys, &k, "host");
     for (int round = 0; round < 2; round++) {
         watched w;

@@ -1,5 +1,5 @@
-/* What the cases of runtime/device have in common: systems, models, requests whose end can be waited
- * for. Everything aborts on failure. */
+/* What the cases of runtime/device have in common: systems, models, requests whose end can be
+ * waited for. Everything aborts on failure. */
 #ifndef DEVKIT_H
 #define DEVKIT_H
 
