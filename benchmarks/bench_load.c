@@ -21,7 +21,7 @@
 
 typedef struct loaded {
     kaena_client *client;
-    kaena_model *model;
+    kaena_model_info *model;
     kaena_tensor in[MAX_TENSORS], out[MAX_TENSORS];
 } loaded;
 
@@ -108,7 +108,7 @@ static void unload(loaded *l)
         free(l->in[i].data);
     for (size_t i = 0; i < l->model->output_count; i++)
         free(l->out[i].data);
-    kaena_model_free(l->model);
+    kaena_model_info_free(l->model);
 }
 
 static void time_loads(loaded *l, const char *name, const char *path, int rounds)

@@ -16,6 +16,8 @@
 /* How long a finished call waits for gRPC to let go of the caller's tensors before it cuts the
  * connection. */
 #define PIN_GRACE_MS 50
+/* How soon a call notices that it is to stop. */
+#define STOP_POLL_MS 20
 
 int64_t kaena_deadline(int64_t timeout_ms, int64_t otherwise_ms)
 {
@@ -73,48 +75,64 @@ ProtobufCMessage *kaena_unpack(grpc_byte_buffer *buffer, const ProtobufCMessageD
 
 /* A call and everything it receives. */
 typedef struct exchange {
+    const kaena_target *target;
     grpc_completion_queue *queue;
     grpc_call *call;
+    grpc_metadata sent[2];
+    size_t sent_count;
+    char id[17];
     grpc_metadata_array initial, trailing;
     grpc_byte_buffer *answer;
     grpc_status_code code;
     grpc_slice message;
 } exchange;
 
-static kaena_status exchange_begin(exchange *x, kaena_client *client, kaena_conn *conn,
-                                   const char *method, int64_t deadline_ns, kaena_err *err)
+/* The key and the value live as long as the exchange. */
+static void add_metadata(exchange *x, const char *key, const char *value)
 {
+    x->sent[x->sent_count++] = (grpc_metadata){.key = grpc_slice_from_static_string(key),
+                                               .value = grpc_slice_from_copied_string(value)};
+}
+
+static kaena_status exchange_begin(exchange *x, const kaena_target *target, const char *method,
+                                   kaena_err *err)
+{
+    kaena_client *client = target->client;
     char path[128];
-    (void)snprintf(path, sizeof path, SERVICE "%s", method);
-    *x = (exchange){.queue = take_queue(client), .message = grpc_empty_slice()};
+    (void)snprintf(path, sizeof path, "%s%s", *method == '/' ? "" : SERVICE, method);
+    *x = (exchange){.target = target, .queue = take_queue(client), .message = grpc_empty_slice()};
     grpc_metadata_array_init(&x->initial);
     grpc_metadata_array_init(&x->trailing);
     grpc_slice name = grpc_slice_from_copied_string(path);
-    x->call = grpc_channel_create_call(kaena_conn_channel(conn), NULL, GRPC_PROPAGATE_DEFAULTS,
-                                       x->queue, name, NULL, kaena_gpr_time(deadline_ns), NULL);
+    x->call =
+        grpc_channel_create_call(kaena_conn_channel(target->conn), NULL, GRPC_PROPAGATE_DEFAULTS,
+                                 x->queue, name, NULL, kaena_gpr_time(target->deadline_ns), NULL);
     grpc_slice_unref(name);
-    if (x->call)
-        return KAENA_OK;
-    give_queue(client, x->queue);
-    return KAENA_FAIL(err, INTERNAL, "gRPC made no call");
+    if (!x->call) {
+        give_queue(client, x->queue);
+        return KAENA_FAIL(err, INTERNAL, "gRPC made no call");
+    }
+    (void)snprintf(x->id, sizeof x->id, "%016llx",
+                   (unsigned long long)(client->id_base + atomic_fetch_add(&client->id_next, 1)));
+    add_metadata(x, "kaena-request-id", x->id);
+    return KAENA_OK;
 }
 
 /* A finished call may leave slices of the caller's tensors in the connection's output, when the
  * daemon stopped reading. Nobody else may be polling the connection, so it is polled here, and cut
  * when that does not help. */
-static void wait_for_pin(exchange *x, kaena_conn *conn, const kaena_wire_pin *pin)
+static void wait_for_pin(exchange *x, const kaena_wire_pin *pin)
 {
     int64_t cut_at = kaena_now_ns() + PIN_GRACE_MS * NS_PER_MS;
     while (atomic_load(&pin->slices) > 0) {
         if (kaena_now_ns() > cut_at)
-            kaena_conn_cut(conn);
+            kaena_conn_cut(x->target->conn);
         (void)grpc_completion_queue_pluck(x->queue, x, kaena_gpr_time(kaena_now_ns() + NS_PER_MS),
                                           NULL);
     }
 }
 
-static void exchange_end(exchange *x, kaena_client *client, kaena_conn *conn,
-                         const kaena_wire_pin *pin)
+static void exchange_end(exchange *x, const kaena_wire_pin *pin)
 {
     grpc_call_unref(x->call);
     if (x->answer)
@@ -122,9 +140,11 @@ static void exchange_end(exchange *x, kaena_client *client, kaena_conn *conn,
     grpc_metadata_array_destroy(&x->initial);
     grpc_metadata_array_destroy(&x->trailing);
     grpc_slice_unref(x->message);
+    for (size_t i = 0; i < x->sent_count; i++)
+        grpc_slice_unref(x->sent[i].value);
     if (pin)
-        wait_for_pin(x, conn, pin);
-    give_queue(client, x->queue);
+        wait_for_pin(x, pin);
+    give_queue(x->target->client, x->queue);
 }
 
 /* Runs operations to their end; false: the stream is over. The queue holds one call, so a tag is
@@ -133,13 +153,25 @@ static bool run_ops(exchange *x, const grpc_op *ops, size_t count)
 {
     if (grpc_call_start_batch(x->call, ops, count, x, NULL) != GRPC_CALL_OK)
         return false;
-    return grpc_completion_queue_pluck(x->queue, x, gpr_inf_future(GPR_CLOCK_REALTIME), NULL)
-               .success != 0;
+    const atomic_bool *stop = x->target->stop;
+    for (bool cancelled = false;;) {
+        gpr_timespec until = stop && !cancelled
+                                 ? kaena_gpr_time(kaena_now_ns() + STOP_POLL_MS * NS_PER_MS)
+                                 : gpr_inf_future(GPR_CLOCK_REALTIME);
+        grpc_event event = grpc_completion_queue_pluck(x->queue, x, until, NULL);
+        if (event.type == GRPC_OP_COMPLETE)
+            return event.success != 0;
+        if (atomic_load(stop)) {
+            (void)grpc_call_cancel(x->call, NULL);
+            cancelled = true;
+        }
+    }
 }
 
-static grpc_op send_metadata_op(void)
+static grpc_op send_metadata_op(exchange *x)
 {
-    return (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+    return (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
+                     .data.send_initial_metadata = {.count = x->sent_count, .metadata = x->sent}};
 }
 
 static grpc_op send_message_op(grpc_byte_buffer *message)
@@ -192,22 +224,26 @@ static kaena_outcome outcome_of(const kaena_err *err)
 {
     switch (err->reason) {
     case KAENA__V1__ERROR_DETAIL__REASON__NOT_ACCEPTED:
-    case KAENA__V1__ERROR_DETAIL__REASON__DRAINING:
+    case KAENA__V1__ERROR_DETAIL__REASON__NO_SESSION:
         return KAENA_OUTCOME_LATER;
+    case KAENA__V1__ERROR_DETAIL__REASON__DRAINING:
+        return KAENA_OUTCOME_DRAINING;
     case KAENA__V1__ERROR_DETAIL__REASON__QUEUE_FULL:
     case KAENA__V1__ERROR_DETAIL__REASON__NO_MEMORY:
     case KAENA__V1__ERROR_DETAIL__REASON__NO_TPBS:
     case KAENA__V1__ERROR_DETAIL__REASON__LIMIT:
         return KAENA_OUTCOME_REFUSED;
+    case KAENA__V1__ERROR_DETAIL__REASON__MODEL_UNLOADED: /* it waited and did not run */
+        return KAENA_OUTCOME_MISSING;
     default:
-        return err->code == KAENA_NOT_FOUND ? KAENA_OUTCOME_REFUSED : KAENA_OUTCOME_FINAL;
+        return err->code == KAENA_NOT_FOUND ? KAENA_OUTCOME_MISSING : KAENA_OUTCOME_FINAL;
     }
 }
 
 /* Turns the status of a finished call into |err|. */
-static kaena_status finish(const exchange *x, kaena_conn *conn, kaena_outcome *outcome,
-                           kaena_err *err)
+static kaena_status finish(const exchange *x, kaena_outcome *outcome, kaena_err *err)
 {
+    kaena_conn *conn = x->target->conn;
     kaena_err local;
     if (!err)
         err = &local;
@@ -234,45 +270,45 @@ static kaena_status finish(const exchange *x, kaena_conn *conn, kaena_outcome *o
         kaena_conn_cut(conn);
         *outcome = KAENA_OUTCOME_LOST;
     }
+    memcpy(err->request_id, x->id, sizeof x->id);
     gpr_free(text);
     return code;
 }
 
-kaena_status kaena_exchange(kaena_client *client, kaena_conn *conn, const char *method,
+kaena_status kaena_exchange(const kaena_target *target, const char *method,
                             grpc_byte_buffer *request, const kaena_wire_pin *pin,
-                            int64_t deadline_ns, grpc_byte_buffer **out_answer,
-                            kaena_outcome *outcome, kaena_err *err)
+                            grpc_byte_buffer **out_answer, kaena_outcome *outcome, kaena_err *err)
 {
     exchange x;
     *outcome = KAENA_OUTCOME_FINAL;
-    kaena_status status = exchange_begin(&x, client, conn, method, deadline_ns, err);
+    kaena_status status = exchange_begin(&x, target, method, err);
     if (status != KAENA_OK) {
         grpc_byte_buffer_destroy(request);
         return status;
     }
     grpc_op ops[6] = {
-        send_metadata_op(), send_message_op(request), {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}};
+        send_metadata_op(&x), send_message_op(request), {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}};
     receive_ops(&x, ops + 3);
     (void)run_ops(&x, ops, 6);
     grpc_byte_buffer_destroy(request);
-    status = finish(&x, conn, outcome, err);
+    status = finish(&x, outcome, err);
     if (status == KAENA_OK) {
         *out_answer = x.answer;
         x.answer = NULL;
     }
-    exchange_end(&x, client, conn, pin);
+    exchange_end(&x, pin);
     return status;
 }
 
-kaena_status kaena_exchange_stream(kaena_client *client, kaena_conn *conn, const char *method,
-                                   kaena_next_message next, void *user, int64_t deadline_ns,
+kaena_status kaena_exchange_stream(const kaena_target *target, const char *method,
+                                   kaena_next_message next, void *user,
                                    grpc_byte_buffer **out_answer, kaena_outcome *outcome,
                                    kaena_err *err)
 {
     exchange x;
     *outcome = KAENA_OUTCOME_FINAL;
-    KAENA_TRY(exchange_begin(&x, client, conn, method, deadline_ns, err));
-    grpc_op op = send_metadata_op();
+    KAENA_TRY(exchange_begin(&x, target, method, err));
+    grpc_op op = send_metadata_op(&x);
     bool open = run_ops(&x, &op, 1);
     kaena_status own = KAENA_OK;
     while (open) {
@@ -290,88 +326,61 @@ kaena_status kaena_exchange_stream(kaena_client *client, kaena_conn *conn, const
     grpc_op ops[3];
     receive_ops(&x, ops);
     (void)run_ops(&x, ops, 3);
-    kaena_status status = own != KAENA_OK ? own : finish(&x, conn, outcome, err);
+    kaena_status status = own != KAENA_OK ? own : finish(&x, outcome, err);
     if (status == KAENA_OK) {
         *out_answer = x.answer;
         x.answer = NULL;
     }
-    exchange_end(&x, client, conn, NULL);
+    exchange_end(&x, NULL);
     return status;
 }
 
 /* ---- Routing ---- */
 
-#define PAUSE_MIN_NS (10 * NS_PER_MS)
-#define PAUSE_MAX_NS (200 * NS_PER_MS)
-
-/* What a round over all daemons has come to. */
-typedef struct round_result {
-    kaena_err
-        best; /* the most telling failure: a refusal before a daemon that could not be reached */
-    bool any, refused, lost;
-} round_result;
-
-static void remember(round_result *r, const kaena_err *failure, kaena_outcome outcome)
+kaena_status kaena_attempt_on(kaena_client *client, size_t daemon, int64_t deadline_ns,
+                              const atomic_bool *stop, kaena_attempt attempt, void *user,
+                              kaena_outcome *outcome, kaena_err *err)
 {
-    if (!r->any || (outcome == KAENA_OUTCOME_REFUSED && !r->refused))
-        r->best = *failure;
-    /* "not found" says less than a daemon that has the model and is full. */
-    else if (outcome == KAENA_OUTCOME_REFUSED && r->best.code == KAENA_NOT_FOUND)
-        r->best = *failure;
-    r->any = true;
-    r->refused = r->refused || outcome == KAENA_OUTCOME_REFUSED;
-}
-
-static kaena_status give_up(const kaena_err *failure, kaena_err *err)
-{
-    if (err)
-        *err = *failure;
-    return (kaena_status)failure->code;
-}
-
-static void pause_ns(int64_t ns)
-{
-    struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    (void)nanosleep(&t, NULL);
-}
-
-kaena_status kaena_route(kaena_client *client, kaena_attempt attempt, void *user, bool may_repeat,
-                         int64_t deadline_ns, kaena_err *err)
-{
-    kaena_err lost; /* the connection that broke says more than that there is no other */
-    bool lost_before = false;
-    for (int64_t pause = PAUSE_MIN_NS;;
-         pause = pause * 2 < PAUSE_MAX_NS ? pause * 2 : PAUSE_MAX_NS) {
-        round_result round = {0};
-        size_t first = atomic_load(&client->preferred);
-        for (size_t i = 0; i < client->endpoint_count; i++) {
-            size_t index = (first + i) % client->endpoint_count;
-            kaena_err failure;
-            kaena_err_init(&failure);
-            kaena_conn *conn = NULL;
-            kaena_outcome outcome = KAENA_OUTCOME_LATER;
-            kaena_status status =
-                kaena_endpoint_acquire(&client->endpoints[index], deadline_ns, &conn, &failure);
-            if (status == KAENA_OK)
-                status = attempt(client, conn, deadline_ns, user, &outcome, &failure);
-            kaena_conn_release(conn);
-            if (status == KAENA_OK) {
-                atomic_store(&client->preferred, index);
-                return KAENA_OK;
-            }
-            if (outcome == KAENA_OUTCOME_FINAL || status == KAENA_INVALID_ARGUMENT)
-                return give_up(&failure, err);
-            if (outcome == KAENA_OUTCOME_LOST) {
-                if (!may_repeat || lost_before)
-                    return give_up(&failure, err);
-                lost_before = round.lost = true;
-                lost = failure;
-            }
-            remember(&round, &failure, outcome);
-        }
-        if (round.refused || (client->fail_fast && !round.lost) ||
-            kaena_now_ns() + pause >= deadline_ns)
-            return give_up(lost_before && !round.refused ? &lost : &round.best, err);
-        pause_ns(pause);
+    kaena_target target = {
+        .client = client, .daemon = daemon, .deadline_ns = deadline_ns, .stop = stop};
+    kaena_status status =
+        kaena_endpoint_acquire(&client->endpoints[daemon], deadline_ns, &target.conn, err);
+    if (status != KAENA_OK) {
+        /* Without descriptors of our own nothing is said about the daemon. */
+        *outcome = status == KAENA_INVALID_ARGUMENT     ? KAENA_OUTCOME_FINAL
+                   : status == KAENA_RESOURCE_EXHAUSTED ? KAENA_OUTCOME_LATER
+                                                        : KAENA_OUTCOME_ABSENT;
+        return status;
     }
+    *outcome = KAENA_OUTCOME_FINAL;
+    status = attempt(&target, user, outcome, err);
+    kaena_conn_release(target.conn);
+    return status;
+}
+
+typedef struct routed {
+    kaena_client *client;
+    kaena_attempt attempt;
+    void *user;
+} routed;
+
+static kaena_status attempt_routed(void *user, size_t daemon, int64_t deadline_ns,
+                                   kaena_outcome *outcome, kaena_err *err)
+{
+    const routed *r = user;
+    return kaena_attempt_on(r->client, daemon, deadline_ns, NULL, r->attempt, r->user, outcome,
+                            err);
+}
+
+kaena_status kaena_route_call(kaena_client *client, kaena_places *places, kaena_attempt attempt,
+                              void *user, bool may_repeat, int64_t deadline_ns, kaena_err *err)
+{
+    const kaena_route_options options = {.places = places,
+                                         .deadline_ns = deadline_ns,
+                                         .may_repeat = may_repeat,
+                                         .fail_fast = client->fail_fast};
+    routed r = {client, attempt, user};
+    kaena_route route;
+    kaena_route_init(&route, &client->router, &options);
+    return kaena_route_run(&route, attempt_routed, &r, err);
 }

@@ -10,55 +10,68 @@
 #include <stdbool.h>
 
 #include "client_conn.h"
+#include "client_router.h"
 #include "client_wire.h"
 #include "kaena/client.h"
 
 #define KAENA_CLIENT_IDLE_QUEUES 16
 
+typedef struct kaena_keeper kaena_keeper;
+
 struct kaena_client {
-    kaena_endpoint *endpoints;
+    kaena_router router;
+    kaena_endpoint *endpoints; /* [endpoint_count], as many as the router has daemons */
     size_t endpoint_count;
-    atomic_size_t preferred; /* the endpoint that answered last */
     int64_t timeout_ms;
     bool fail_fast;
+    uint64_t id_base; /* of request ids: random, then counted */
+    atomic_ullong id_next;
+    pthread_mutex_t lock; /* of what follows */
     /* Completion queues between calls. A call polls its own, so it needs no thread but the
      * caller's. */
-    pthread_mutex_t lock;
     grpc_completion_queue *idle[KAENA_CLIENT_IDLE_QUEUES];
     size_t idle_count;
+    kaena_keeper *keeper; /* NULL: nothing has needed it yet */
 };
 
-/* What a failed attempt means for the next one. */
-typedef enum kaena_outcome {
-    KAENA_OUTCOME_FINAL,   /* the answer, whichever daemon is asked */
-    KAENA_OUTCOME_REFUSED, /* not accepted; another daemon may */
-    KAENA_OUTCOME_LATER,   /* not accepted or not reachable; the same daemon may, later */
-    KAENA_OUTCOME_LOST,    /* the connection broke after the request was sent: it may have run */
-} kaena_outcome;
+/* Where one attempt goes. */
+typedef struct kaena_target {
+    kaena_client *client;
+    size_t daemon;
+    kaena_conn *conn;
+    int64_t deadline_ns;
+    const atomic_bool *stop; /* becoming true cancels the call; NULL: nothing does */
+} kaena_target;
 
-/* One attempt over |conn|. On failure sets |*outcome|. */
-typedef kaena_status (*kaena_attempt)(kaena_client *client, kaena_conn *conn, int64_t deadline_ns,
-                                      void *user, kaena_outcome *outcome, kaena_err *err);
+/* One attempt. On failure sets |*outcome|, which begins as FINAL. */
+typedef kaena_status (*kaena_attempt)(const kaena_target *target, void *user,
+                                      kaena_outcome *outcome, kaena_err *err);
 
-/* Makes attempts until one succeeds, fails for good, or the deadline has passed: every daemon in
- * turn, beginning with the one that answered last. After a lost connection there is one more
- * attempt if |may_repeat|, none otherwise. */
-kaena_status kaena_route(kaena_client *client, kaena_attempt attempt, void *user, bool may_repeat,
-                         int64_t deadline_ns, kaena_err *err) KAENA_CHECKED;
+/* One attempt on |daemon|, over a connection of its own if need be. |stop| as in kaena_target. */
+kaena_status kaena_attempt_on(kaena_client *client, size_t daemon, int64_t deadline_ns,
+                              const atomic_bool *stop, kaena_attempt attempt, void *user,
+                              kaena_outcome *outcome, kaena_err *err) KAENA_CHECKED;
 
-/* Sends |request|, which it destroys, to |method| ("ListModels") of kaena.v1.Runtime and gives the
- * answer, which the caller destroys. Slices of |pin| (may be NULL) are let go of before it returns,
- * whatever happens. */
-kaena_status kaena_exchange(kaena_client *client, kaena_conn *conn, const char *method,
+/* Makes attempts until one succeeds, fails for good, or the deadline has passed. Without |places|
+ * every daemon is asked in turn, beginning with the one that answered last. After a lost connection
+ * there is one more attempt if |may_repeat|, none otherwise. */
+kaena_status kaena_route_call(kaena_client *client, kaena_places *places, kaena_attempt attempt,
+                              void *user, bool may_repeat, int64_t deadline_ns,
+                              kaena_err *err) KAENA_CHECKED;
+
+/* Sends |request|, which it destroys, to |method| ("ListModels" of kaena.v1.Runtime, or
+ * "/package.Service/Method") and gives the answer, which the caller destroys. Slices of |pin| (may
+ * be NULL) are let go of before it returns, whatever happens. */
+kaena_status kaena_exchange(const kaena_target *target, const char *method,
                             grpc_byte_buffer *request, const kaena_wire_pin *pin,
-                            int64_t deadline_ns, grpc_byte_buffer **out_answer,
-                            kaena_outcome *outcome, kaena_err *err) KAENA_CHECKED;
+                            grpc_byte_buffer **out_answer, kaena_outcome *outcome,
+                            kaena_err *err) KAENA_CHECKED;
 
 /* A stream of requests with one answer: |next| gives the messages one by one, NULL after the last;
  * when it fails, the call is cancelled. */
 typedef kaena_status (*kaena_next_message)(void *user, grpc_byte_buffer **out, kaena_err *err);
-kaena_status kaena_exchange_stream(kaena_client *client, kaena_conn *conn, const char *method,
-                                   kaena_next_message next, void *user, int64_t deadline_ns,
+kaena_status kaena_exchange_stream(const kaena_target *target, const char *method,
+                                   kaena_next_message next, void *user,
                                    grpc_byte_buffer **out_answer, kaena_outcome *outcome,
                                    kaena_err *err) KAENA_CHECKED;
 

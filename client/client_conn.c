@@ -19,6 +19,13 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A daemon that hangs, or whose machine is gone, is asked for a sign of life while a call waits for
+ * it; without one the connection is lost. The daemon allows a ping every 4 s. */
+#define KEEPALIVE_MS 5000
+#define KEEPALIVE_TIMEOUT_MS 5000
+/* A host that does not even refuse is left after so long, however long the call may take. */
+#define CONNECT_NS (INT64_C(5000) * 1000000)
+
 struct kaena_conn {
     atomic_int refs; /* the endpoint's, and one for each call */
     atomic_bool cut;
@@ -26,13 +33,6 @@ struct kaena_conn {
     grpc_channel *channel;
     char *address;
 };
-
-int64_t kaena_now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 gpr_timespec kaena_gpr_time(int64_t ns)
 {
@@ -192,6 +192,11 @@ static kaena_status connect_tcp(const char *address, int64_t deadline_ns, int *o
     return KAENA_OK;
 }
 
+static grpc_arg integer(const char *key, int value)
+{
+    return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
+}
+
 static grpc_channel *channel_on(int fd, const char *address)
 {
     char authority[] = "localhost", agent[] = "libkaena/" KAENA_VERSION;
@@ -202,10 +207,11 @@ static grpc_channel *channel_on(int fd, const char *address)
         {.type = GRPC_ARG_STRING,
          .key = (char *)GRPC_ARG_PRIMARY_USER_AGENT_STRING,
          .value.string = agent},
-        {.type = GRPC_ARG_INTEGER, .key = (char *)GRPC_ARG_ENABLE_RETRIES, .value.integer = 0},
-        {.type = GRPC_ARG_INTEGER,
-         .key = (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-         .value.integer = INT_MAX},
+        integer(GRPC_ARG_ENABLE_RETRIES, 0),
+        integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, INT_MAX),
+        integer(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
+        integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
+        integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0), /* any number */
     };
     const grpc_channel_args args = {.num_args = sizeof list / sizeof list[0], .args = list};
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
@@ -218,6 +224,9 @@ static kaena_status conn_open(const char *address, int64_t deadline_ns, kaena_co
                               kaena_err *err)
 {
     int fd = -1;
+    int64_t latest_ns = kaena_now_ns() + CONNECT_NS;
+    if (deadline_ns > latest_ns)
+        deadline_ns = latest_ns;
     if (strncmp(address, "unix:", 5) == 0)
         KAENA_TRY(connect_unix(address, deadline_ns, &fd, err));
     else

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "err.h"
+#include "client_router.h"
 
 /* Shared by the calls on it and the endpoint it belongs to. */
 typedef struct kaena_conn kaena_conn;
@@ -49,8 +49,6 @@ void kaena_endpoint_fini(kaena_endpoint *endpoint);
 kaena_status kaena_endpoint_acquire(kaena_endpoint *endpoint, int64_t deadline_ns,
                                     kaena_conn **out_conn, kaena_err *err) KAENA_CHECKED;
 
-/* CLOCK_MONOTONIC in nanoseconds: the clock of all deadlines here. */
-int64_t kaena_now_ns(void);
 gpr_timespec kaena_gpr_time(int64_t ns);
 
 #endif

@@ -1,209 +1,278 @@
+/* Handles of models: where their replicas are, and calls to them. */
 #include "client_model.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "arena.h"
-#include "checked.h"
-#include "dtype.h"
-#include "shape.h"
+#include "client_ask.h"
+#include "kaena/v1/runtime.pb-c.h"
 
-/* Descriptions are small; a daemon that sends more than this is not believed. */
-#define DESCRIPTION_BYTES (64u << 20)
+#define MS INT64_C(1000000)
+#define LOOK_NS (5 * MS) /* while opening waits for a daemon */
+#define FIND_NS (5000 * MS)
+#define UNLOAD_NS (10000 * MS)
 
-/* The public part comes first, so that a pointer to it is a pointer to the whole. */
-typedef struct model_box {
-    kaena_model model;
-    kaena_arena arena;
-} model_box;
+/* ---- What the keeper does for a handle ---- */
 
-typedef struct model_list_box {
-    kaena_model_list list;
-    kaena_model **items;
-} model_list_box;
-
-typedef struct device_list_box {
-    kaena_device_list list;
-    kaena_arena arena;
-    kaena_device **items;
-} device_list_box;
-
-static size_t tensor_bytes(const kaena_tensor_info *t)
+static const char *address_of(const kaena_model *m, size_t daemon)
 {
-    kaena_shape shape = {.rank = t->rank};
-    int64_t elements;
-    uint64_t bytes;
-    if (t->rank > KAENA_MAX_RANK || t->dtype == KAENA_STRING)
-        return 0;
-    memcpy(shape.dim, t->shape, (size_t)t->rank * sizeof *t->shape);
-    if (!kaena_shape_elements(&shape, &elements) ||
-        !kaena_mul_u64((uint64_t)elements, kaena_dtype_size(t->dtype), &bytes))
-        return 0;
-    return bytes;
+    return m->client->endpoints[daemon].address;
 }
 
-/* NULL: out of memory. */
-static const kaena_tensor_info *copy_specs(kaena_arena *arena, size_t n,
-                                           Kaena__V1__TensorSpec **specs)
+/* The description that came with the first replica says what all others have to be. Under the
+ * replicas' lock. */
+static kaena_status accept(kaena_model *m, kaena_model_info *info, kaena_err *err)
 {
-    kaena_tensor_info *list = KAENA_NEW_N(arena, kaena_tensor_info, n);
-    if (!list)
-        return NULL;
-    for (size_t i = 0; i < n; i++) {
-        size_t rank = specs[i]->n_shape;
-        int64_t *shape = KAENA_NEW_N(arena, int64_t, rank);
-        list[i] = (kaena_tensor_info){.name = kaena_arena_strdup(arena, specs[i]->name),
-                                      .shape = shape,
-                                      .rank = (int32_t)rank,
-                                      .dtype = (kaena_dtype)specs[i]->dtype,
-                                      .kind = (kaena_kind)specs[i]->kind,
-                                      .any_rank = specs[i]->any_rank != 0};
-        if (!list[i].name || !shape)
-            return NULL;
-        if (rank > 0)
-            memcpy(shape, specs[i]->shape, rank * sizeof *shape);
-        if (list[i].kind == KAENA_TENSOR && !list[i].any_rank)
-            list[i].bytes = tensor_bytes(&list[i]);
+    if (m->info && strcmp(m->info->digest, info->digest) != 0) {
+        kaena_status status =
+            KAENA_FAIL(err, FAILED_PRECONDITION, "the model '%s' on %s is another one than on %s",
+                       info->name, info->daemon, m->info->daemon);
+        kaena_err_hint(err, "unload one of them, or open this one under another name");
+        kaena_model_info_free(info);
+        return status;
     }
-    return list;
-}
-
-kaena_model *kaena_model_from_wire(const Kaena__V1__Model *m, const char *address)
-{
-    model_box *box = calloc(1, sizeof *box);
-    if (!box)
-        return NULL;
-    kaena_arena_init(&box->arena, DESCRIPTION_BYTES);
-    kaena_arena *a = &box->arena;
-    box->model = (kaena_model){
-        .name = kaena_arena_strdup(a, m->name),
-        .daemon = kaena_arena_strdup(a, address),
-        .digest = kaena_arena_strdup(a, m->digest),
-        .compiler = kaena_arena_strdup(a, m->compiler),
-        .inputs = copy_specs(a, m->n_inputs, m->inputs),
-        .outputs = copy_specs(a, m->n_outputs, m->outputs),
-        .input_count = m->n_inputs,
-        .output_count = m->n_outputs,
-        .id = m->id,
-        .state = (kaena_model_state)m->state,
-        .tpb_count = m->num_tpbs,
-        .contexts = m->contexts,
-        .queue_depth = m->queue_depth,
-        .queued = m->queued,
-        .dram_bytes = m->dram_bytes,
-        .inferences = m->inferences,
-        .failures = m->failures,
-        .estimated_latency_us = m->estimated_latency_us,
-    };
-    const kaena_model *done = &box->model;
-    if (!done->name || !done->daemon || !done->digest || !done->compiler || !done->inputs ||
-        !done->outputs) {
-        kaena_model_free(&box->model);
-        return NULL;
+    if (m->info) {
+        kaena_model_info_free(info);
+    } else {
+        m->info = info;
+        m->replicas.places.model = info->name;
     }
-    return &box->model;
+    return KAENA_OK;
 }
 
-void kaena_model_free(kaena_model *model)
+static kaena_status find_replica(void *user, size_t daemon, kaena_outcome *outcome, kaena_err *err)
 {
-    if (!model)
+    kaena_model *m = user;
+    kaena_model_info *info = NULL;
+    Kaena__V1__GetModelRequest request = KAENA__V1__GET_MODEL_REQUEST__INIT;
+    request.name = (char *)m->replicas.places.model;
+    kaena_ask ask = {"GetModel", &request.base, &kaena__v1__get_model_response__descriptor,
+                     kaena_take_got_model, &info};
+    KAENA_TRY(kaena_attempt_on(m->client, daemon, kaena_now_ns() + FIND_NS,
+                               kaena_keeper_stopping(m->client), kaena_attempt_ask, &ask, outcome,
+                               err));
+    if (info->state != KAENA_MODEL_READY) {
+        *outcome = KAENA_OUTCOME_LATER;
+        kaena_status status = KAENA_FAIL(err, UNAVAILABLE, "the model '%s' on %s is not ready",
+                                         info->name, address_of(m, daemon));
+        kaena_model_info_free(info);
+        return status;
+    }
+    *outcome = KAENA_OUTCOME_FINAL;
+    return accept(m, info, err);
+}
+
+static kaena_status load_replica(void *user, size_t daemon, kaena_outcome *outcome, kaena_err *err)
+{
+    kaena_model *m = user;
+    if (!m->has_artifact) {
+        *outcome = KAENA_OUTCOME_FINAL;
+        return KAENA_FAIL(err, NOT_FOUND, "the daemon at %s has no model '%s'",
+                          address_of(m, daemon), m->replicas.places.model);
+    }
+    kaena_model_info *info = NULL;
+    kaena_load load = {
+        .artifact = &m->artifact, .persistent = m->artifact.options.persistent, .to = &info};
+    KAENA_TRY(kaena_attempt_on(m->client, daemon, kaena_artifact_deadline(&m->artifact),
+                               kaena_keeper_stopping(m->client), kaena_attempt_load, &load, outcome,
+                               err));
+    return accept(m, info, err);
+}
+
+static void unload_replica(void *user, size_t daemon)
+{
+    kaena_model *m = user;
+    Kaena__V1__UnloadRequest request = KAENA__V1__UNLOAD_REQUEST__INIT;
+    request.name = (char *)m->replicas.places.model;
+    kaena_ask ask = {"Unload", &request.base, &kaena__v1__unload_response__descriptor, NULL, NULL};
+    kaena_outcome outcome;
+    /* A daemon that does not answer has lost the model, or will with the session. */
+    (void)!kaena_attempt_on(m->client, daemon, kaena_now_ns() + UNLOAD_NS, NULL, kaena_attempt_ask,
+                            &ask, &outcome, NULL);
+}
+
+static const kaena_replica_ops replica_ops = {find_replica, load_replica, unload_replica};
+
+/* ---- Opening ---- */
+
+static void free_model(kaena_model *m)
+{
+    kaena_replicas_fini(&m->replicas);
+    kaena_model_info_free(m->info);
+    if (m->has_artifact)
+        kaena_artifact_close(&m->artifact);
+    free(m->name);
+    free(m);
+}
+
+static kaena_status create_model(kaena_client *client, const char *path,
+                                 const kaena_load_options *options, kaena_model **out,
+                                 kaena_err *err)
+{
+    if (!path && (!options || !options->name))
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "neither an artifact nor a model is named");
+    kaena_artifact artifact = {.fd = -1};
+    if (path)
+        KAENA_TRY(kaena_artifact_open(path, options, &artifact, err));
+    else if (options->size < sizeof *options)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "kaena_load_options: size %u is not %zu",
+                          options->size, sizeof *options);
+    kaena_model *m = calloc(1, sizeof *m);
+    char *name = strdup(options && options->name ? options->name : path);
+    uint32_t wanted = options && options->daemons ? options->daemons : path ? 1 : KAENA_ALL;
+    if (!m || !name) {
+        free(m);
+        free(name);
+        kaena_artifact_close(&artifact);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    }
+    kaena_status status =
+        kaena_replicas_init(&m->replicas, &client->router, wanted, name, &replica_ops, m, err);
+    if (status != KAENA_OK) {
+        free(m);
+        free(name);
+        kaena_artifact_close(&artifact);
+        return status;
+    }
+    m->client = client;
+    m->artifact = artifact;
+    m->has_artifact = path != NULL;
+    m->name = name;
+    m->timeout_ms = options ? options->timeout_ms : 0;
+    m->replicas.look_first = !path || options->share;
+    if (!path)
+        m->replicas.places.wanted = 1; /* those that have it are all there should be */
+    m->kept.replicas = &m->replicas;
+    *out = m;
+    return KAENA_OK;
+}
+
+/* Until a daemon has it; what a daemon says against it ends that, what a daemon that is away says
+ * does not. */
+static kaena_status wait_for_first(kaena_model *m, kaena_err *err)
+{
+    const int64_t deadline_ns = m->has_artifact
+                                    ? kaena_artifact_deadline(&m->artifact)
+                                    : kaena_deadline(m->timeout_ms, m->client->timeout_ms);
+    (void)kaena_replicas_mend(&m->replicas);
+    kaena_keeper_add(m->client, &m->kept);
+    for (;;) {
+        if (kaena_replicas_count(&m->replicas) > 0)
+            return KAENA_OK;
+        kaena_status status = kaena_replicas_failure(&m->replicas, err);
+        int64_t now_ns = kaena_now_ns();
+        if (status != KAENA_OK &&
+            (status != KAENA_UNAVAILABLE || m->client->fail_fast || now_ns >= deadline_ns))
+            return status;
+        if (now_ns >= deadline_ns)
+            return KAENA_FAIL(err, UNAVAILABLE, "no daemon answers");
+        kaena_sleep_until(now_ns + LOOK_NS);
+    }
+}
+
+kaena_status kaena_model_open(kaena_client *client, const char *path,
+                              const kaena_load_options *options, kaena_model **out, kaena_err *err)
+{
+    kaena_model *m = NULL;
+    KAENA_TRY(kaena_keeper_start(client, err));
+    KAENA_TRY(create_model(client, path, options, &m, err));
+    kaena_status status = wait_for_first(m, err);
+    if (status != KAENA_OK) {
+        kaena_model_close(m);
+        return status;
+    }
+    *out = m;
+    return KAENA_OK;
+}
+
+void kaena_model_close(kaena_model *m)
+{
+    if (!m)
         return;
-    model_box *box = (model_box *)model;
-    kaena_arena_fini(&box->arena);
-    free(box);
+    kaena_keeper_remove(m->client, &m->kept);
+    kaena_replicas_close(&m->replicas, m->has_artifact && !m->artifact.options.persistent);
+    free_model(m);
 }
 
-kaena_model_list *kaena_model_list_create(void)
+const kaena_model_info *kaena_model_describe(const kaena_model *m)
 {
-    return calloc(1, sizeof(model_list_box));
+    return m->info;
 }
 
-bool kaena_model_list_add(kaena_model_list *list, kaena_model *model)
+size_t kaena_model_replicas(kaena_model *m, kaena_replica *out, size_t room)
 {
-    model_list_box *box = (model_list_box *)list;
-    kaena_model **items =
-        model ? realloc(box->items, (list->count + 1) * sizeof(kaena_model *)) : NULL;
-    if (!items) {
-        kaena_model_free(model);
-        return false;
+    kaena_replicas *r = &m->replicas;
+    pthread_mutex_lock(&r->lock);
+    for (size_t i = 0; i < r->router->count && i < room; i++) {
+        const kaena_slot *slot = &r->slots[i];
+        out[i] = (kaena_replica){
+            .address = address_of(m, i),
+            .state = !kaena_router_is_up(r->router, i)            ? KAENA_REPLICA_AWAY
+                     : kaena_places_has(&r->places, r->router, i) ? KAENA_REPLICA_READY
+                                                                  : KAENA_REPLICA_ABSENT,
+            .inferences = atomic_load(&slot->answered),
+        };
+        if (out[i].state != KAENA_REPLICA_READY)
+            memcpy(out[i].why, slot->failure.what, sizeof out[i].why);
     }
-    box->items = items;
-    items[list->count++] = model;
-    list->models = items;
-    return true;
+    pthread_mutex_unlock(&r->lock);
+    return r->router->count;
 }
 
-void kaena_model_list_free(kaena_model_list *list)
+/* ---- Inference ---- */
+
+/* A call on its way: the caller's, and for a handle its model. */
+typedef struct inference {
+    kaena_infer_call *call;
+    kaena_model *model; /* NULL: by name */
+} inference;
+
+static kaena_status attempt_infer(const kaena_target *target, void *user, kaena_outcome *outcome,
+                                  kaena_err *err)
 {
-    if (!list)
-        return;
-    model_list_box *box = (model_list_box *)list;
-    for (size_t i = 0; i < list->count; i++)
-        kaena_model_free(box->items[i]);
-    free(box->items);
-    free(box);
+    const inference *inf = user;
+    kaena_client *client = target->client;
+    kaena_infer_call call = *inf->call;
+    if (inf->model)
+        call.model = inf->model->info->name;
+    kaena_wire_pin pin = {0};
+    grpc_byte_buffer *request, *answer;
+    *outcome = KAENA_OUTCOME_FINAL;
+    KAENA_TRY(kaena_wire_encode_infer(&call, &pin, &request, err));
+    KAENA_TRY(kaena_exchange(target, "Infer", request, &pin, &answer, outcome, err));
+    *outcome = KAENA_OUTCOME_FINAL;
+    kaena_status status = kaena_wire_decode_infer(answer, &call, err);
+    grpc_byte_buffer_destroy(answer);
+    if (status != KAENA_OK)
+        return status;
+    kaena_router_waited(&client->router, target->daemon, (int64_t)call.queue_ns, kaena_now_ns());
+    if (inf->model)
+        atomic_fetch_add(&inf->model->replicas.slots[target->daemon].answered, 1);
+    inf->call->queue_ns = call.queue_ns;
+    inf->call->execute_ns = call.execute_ns;
+    return KAENA_OK;
 }
 
-kaena_device_list *kaena_device_list_create(void)
+static kaena_status check_call(const kaena_infer_call *call, kaena_err *err)
 {
-    device_list_box *box = calloc(1, sizeof *box);
-    if (!box)
-        return NULL;
-    kaena_arena_init(&box->arena, DESCRIPTION_BYTES);
-    return &box->list;
+    if (call->size < sizeof *call)
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "kaena_infer_call: size %u is not %zu", call->size,
+                          sizeof *call);
+    return KAENA_OK;
 }
 
-static kaena_device *copy_device(kaena_arena *a, const Kaena__V1__Device *d,
-                                 const Kaena__V1__ListDevicesResponse *from, const char *address)
+kaena_status kaena_infer(kaena_client *client, kaena_infer_call *call, kaena_err *err)
 {
-    kaena_device *device = KAENA_NEW(a, kaena_device);
-    const char **models = KAENA_NEW_N(a, const char *, d->n_models);
-    if (!device || !models)
-        return NULL;
-    for (size_t i = 0; i < d->n_models; i++) {
-        models[i] = kaena_arena_strdup(a, d->models[i]);
-        if (!models[i])
-            return NULL;
-    }
-    *device = (kaena_device){.daemon = kaena_arena_strdup(a, from->daemon),
-                             .address = kaena_arena_strdup(a, address),
-                             .version = kaena_arena_strdup(a, from->version),
-                             .pci = kaena_arena_strdup(a, d->pci),
-                             .models = models,
-                             .model_count = d->n_models,
-                             .index = d->index,
-                             .tpbs = d->tpbs,
-                             .dram_bytes = d->dram_bytes,
-                             .dram_used_bytes = d->dram_used_bytes};
-    return device->daemon && device->address && device->version && device->pci ? device : NULL;
+    KAENA_TRY(check_call(call, err));
+    inference inf = {.call = call};
+    return kaena_route_call(client, NULL, attempt_infer, &inf, true,
+                            kaena_deadline(call->timeout_ms, client->timeout_ms), err);
 }
 
-bool kaena_device_list_add(kaena_device_list *list, const Kaena__V1__ListDevicesResponse *from,
-                           const char *address)
+kaena_status kaena_model_infer(kaena_model *model, kaena_infer_call *call, kaena_err *err)
 {
-    device_list_box *box = (device_list_box *)list;
-    kaena_device **items =
-        realloc(box->items, (list->count + from->n_devices + 1) * sizeof(kaena_device *));
-    if (!items)
-        return false;
-    box->items = items;
-    list->devices = items;
-    for (size_t i = 0; i < from->n_devices; i++) {
-        kaena_device *device = copy_device(&box->arena, from->devices[i], from, address);
-        if (!device)
-            return false;
-        items[list->count++] = device;
-    }
-    return true;
-}
-
-void kaena_device_list_free(kaena_device_list *list)
-{
-    if (!list)
-        return;
-    device_list_box *box = (device_list_box *)list;
-    kaena_arena_fini(&box->arena);
-    free(box->items);
-    free(box);
+    KAENA_TRY(check_call(call, err));
+    inference inf = {.call = call, .model = model};
+    return kaena_route_call(model->client, &model->replicas.places, attempt_infer, &inf, true,
+                            kaena_deadline(call->timeout_ms, model->client->timeout_ms), err);
 }

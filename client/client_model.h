@@ -1,24 +1,20 @@
-/* What daemons say about models and devices, in the form of client.h. */
+/* A handle of a model. */
 #ifndef KAENA_CLIENT_MODEL_H
 #define KAENA_CLIENT_MODEL_H
 
-#include <stdbool.h>
+#include "client_keeper.h"
+#include "client_load.h"
+#include "client_replicas.h"
 
-#include "err.h"
-#include "kaena/client.h"
-#include "kaena/v1/runtime.pb-c.h"
-
-/* A copy of |model| of the daemon at |address|, freed with kaena_model_free. NULL: out of memory.
- */
-kaena_model *kaena_model_from_wire(const Kaena__V1__Model *model, const char *address);
-
-/* Lists that grow. add: false = out of memory; add_model takes |model| (NULL counts as out of
- * memory). */
-kaena_model_list *kaena_model_list_create(void);
-bool kaena_model_list_add(kaena_model_list *list, kaena_model *model);
-
-kaena_device_list *kaena_device_list_create(void);
-bool kaena_device_list_add(kaena_device_list *list, const Kaena__V1__ListDevicesResponse *from,
-                           const char *address);
+struct kaena_model {
+    kaena_client *client;
+    kaena_artifact artifact; /* when |has_artifact| */
+    bool has_artifact;
+    char *name; /* until |info| says how daemons call it */
+    int64_t timeout_ms;
+    kaena_model_info *info; /* of the first replica; does not change afterwards */
+    kaena_replicas replicas;
+    kaena_kept kept;
+};
 
 #endif

@@ -61,10 +61,10 @@ typedef struct cli_inputs {
 /* Reads the inputs of |model| from arguments "name=file.npy", the name optional where there is one
  * input. float32 files serve bfloat16 inputs, for which .npy has no type. A sequence x=s.npy is in
  * s.0.npy, s.1.npy and so on; "x=" is an empty sequence or optional. */
-kaena_status cli_inputs_read(const kaena_model *model, char *const *arguments, size_t count,
+kaena_status cli_inputs_read(const kaena_model_info *model, char *const *arguments, size_t count,
                              cli_inputs *out, kaena_err *err) KAENA_CHECKED;
 /* Makes them up: floats in [0,1), small integers, no strings. */
-kaena_status cli_inputs_random(const kaena_model *model, unsigned seed, cli_inputs *out,
+kaena_status cli_inputs_random(const kaena_model_info *model, unsigned seed, cli_inputs *out,
                                kaena_err *err) KAENA_CHECKED;
 void cli_inputs_fini(cli_inputs *inputs);
 

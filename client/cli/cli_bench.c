@@ -20,7 +20,7 @@ typedef struct sample {
 /* What all threads share. */
 typedef struct bench {
     kaena_client *client;
-    const kaena_model *model;
+    const kaena_model_info *model;
     const cli_inputs *inputs;
     atomic_long left; /* requests to make; unused with a time limit */
     bool timed;
@@ -230,10 +230,10 @@ static int bench_model(const bench_options *o)
     kaena_client *client = cli_connect();
     if (!client)
         return CLI_FAILED;
-    kaena_model *model = NULL;
+    kaena_model_info *model = NULL;
     cli_inputs inputs = {0};
     kaena_err err;
-    kaena_status status = kaena_model_get(client, o->model, &model, &err);
+    kaena_status status = kaena_model_info_get(client, o->model, &model, &err);
     if (status == KAENA_OK)
         status = o->input_count ? cli_inputs_read(model, o->inputs, o->input_count, &inputs, &err)
                                 : cli_inputs_random(model, SEED, &inputs, &err);
@@ -246,7 +246,7 @@ static int bench_model(const bench_options *o)
         result = run_threads(&b, (size_t)o->concurrency, o->seconds, o->json);
     }
     cli_inputs_fini(&inputs);
-    kaena_model_free(model);
+    kaena_model_info_free(model);
     kaena_client_close(client);
     return result;
 }

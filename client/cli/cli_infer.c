@@ -27,7 +27,7 @@ static void file_name(const char *name, char out[FILE_NAME_BYTES])
 }
 
 /* File names of all outputs, each its own. */
-static void file_names(const kaena_model *model, char (*out)[FILE_NAME_BYTES + 16])
+static void file_names(const kaena_model_info *model, char (*out)[FILE_NAME_BYTES + 16])
 {
     for (size_t i = 0; i < model->output_count; i++) {
         char base[FILE_NAME_BYTES];
@@ -62,7 +62,7 @@ static kaena_status write_value(const char *path, const kaena_tensor *t, kaena_e
     return KAENA_OK;
 }
 
-static kaena_status write_outputs(const kaena_model *model, const kaena_tensor *outputs,
+static kaena_status write_outputs(const kaena_model_info *model, const kaena_tensor *outputs,
                                   const char *dir, kaena_err *err)
 {
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
@@ -157,12 +157,12 @@ typedef struct infer_options {
 
 static kaena_status infer_once(kaena_client *client, const infer_options *o, kaena_err *err)
 {
-    kaena_model *model;
-    KAENA_TRY(kaena_model_get(client, o->model, &model, err));
+    kaena_model_info *model;
+    KAENA_TRY(kaena_model_info_get(client, o->model, &model, err));
     cli_inputs in;
     kaena_status status = cli_inputs_read(model, o->inputs, o->input_count, &in, err);
     if (status != KAENA_OK) {
-        kaena_model_free(model);
+        kaena_model_info_free(model);
         return status;
     }
     kaena_tensor *outputs = calloc(model->output_count + 1, sizeof *outputs);
@@ -183,7 +183,7 @@ static kaena_status infer_once(kaena_client *client, const infer_options *o, kae
         kaena_tensor_free(&outputs[i]);
     free(outputs);
     cli_inputs_fini(&in);
-    kaena_model_free(model);
+    kaena_model_info_free(model);
     return status;
 }
 

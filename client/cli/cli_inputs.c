@@ -16,7 +16,7 @@ void cli_inputs_fini(cli_inputs *inputs)
 }
 
 /* The input that "name=file" means, or -1; |*out_file| is the file. */
-static int input_of(const kaena_model *model, const char *argument, const char **out_file,
+static int input_of(const kaena_model_info *model, const char *argument, const char **out_file,
                     kaena_err *err)
 {
     for (size_t i = 0; i < model->input_count; i++) {
@@ -127,14 +127,14 @@ static kaena_status read_one(const kaena_tensor_info *info, const char *file, ka
     return KAENA_OK;
 }
 
-static kaena_status allocate(const kaena_model *model, cli_inputs *out, kaena_err *err)
+static kaena_status allocate(const kaena_model_info *model, cli_inputs *out, kaena_err *err)
 {
     *out = (cli_inputs){.tensors = calloc(model->input_count + 1, sizeof(kaena_tensor)),
                         .count = model->input_count};
     return out->tensors ? KAENA_OK : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
 }
 
-kaena_status cli_inputs_read(const kaena_model *model, char *const *arguments, size_t count,
+kaena_status cli_inputs_read(const kaena_model_info *model, char *const *arguments, size_t count,
                              cli_inputs *out, kaena_err *err)
 {
     cli_inputs inputs;
@@ -174,7 +174,7 @@ static void fill_random(kaena_tensor *t, unsigned *seed)
     }
 }
 
-kaena_status cli_inputs_random(const kaena_model *model, unsigned seed, cli_inputs *out,
+kaena_status cli_inputs_random(const kaena_model_info *model, unsigned seed, cli_inputs *out,
                                kaena_err *err)
 {
     cli_inputs inputs;

@@ -105,7 +105,7 @@ static json_t *tensors_json(const kaena_tensor_info *tensors, size_t count)
     return all;
 }
 
-static json_t *model_json(const kaena_model *m)
+static json_t *model_json(const kaena_model_info *m)
 {
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:o, s:o}", "name",
@@ -135,7 +135,7 @@ static void print_models(const kaena_model_list *list)
     printf("%-24s %-9s %4s  %10s  %9s  %10s  %8s\n", "MODEL", "STATE", "TPBS", "DRAM", "QUEUED",
            "INFERENCES", "FAILURES");
     for (size_t i = 0; i < list->count; i++) {
-        const kaena_model *m = list->models[i];
+        const kaena_model_info *m = list->models[i];
         char dram[CLI_BYTES_TEXT], queue[32];
         (void)snprintf(queue, sizeof queue, "%u/%u", m->queued, m->queue_depth);
         printf("%-24s %-9s %4u  %10s  %9s  %10llu  %8llu\n", m->name, cli_state_text(m->state),
@@ -207,7 +207,7 @@ int cli_load(const cli_command *self, int argc, char **argv)
     kaena_client *client = cli_connect();
     if (!client)
         return CLI_FAILED;
-    kaena_model *model;
+    kaena_model_info *model;
     kaena_err err;
     int result = CLI_OK;
     if (kaena_model_load(client, argv[optind], &load, &model, &err) != KAENA_OK) {
@@ -219,7 +219,7 @@ int cli_load(const cli_command *self, int argc, char **argv)
                cli_bytes_text(model->dram_bytes, dram, sizeof dram));
         print_tensors("takes", model->inputs, model->input_count);
         print_tensors("gives", model->outputs, model->output_count);
-        kaena_model_free(model);
+        kaena_model_info_free(model);
     }
     kaena_client_close(client);
     return result;

@@ -65,7 +65,7 @@ typedef struct answer {
 } answer;
 
 /* One image, one inference. */
-static kaena_status read_digit(kaena_client *client, const kaena_model *model, float *pixels,
+static kaena_status read_digit(kaena_client *client, const kaena_model_info *model, float *pixels,
                                answer *out, kaena_err *err)
 {
     float probabilities[DIGITS];
@@ -127,7 +127,7 @@ static void draw(const float *images, const answer *answers, const uint8_t *labe
     }
 }
 
-static int report(const kaena_model *model, const float *images, const uint8_t *labels,
+static int report(const kaena_model_info *model, const float *images, const uint8_t *labels,
                   const answer *answers, size_t count)
 {
     size_t right = 0, some[SHOWN], wrong[SHOWN_WRONG], some_count = 0, wrong_count = 0;
@@ -171,8 +171,8 @@ static int classify(kaena_client *client, const char *name, float *images, const
                     size_t count)
 {
     kaena_err err;
-    kaena_model *model;
-    if (kaena_model_get(client, name, &model, &err) != KAENA_OK)
+    kaena_model_info *model;
+    if (kaena_model_info_get(client, name, &model, &err) != KAENA_OK)
         return failed(&err);
     answer *answers = calloc(count, sizeof *answers);
     int result = answers ? 0 : 1;
@@ -182,7 +182,7 @@ static int classify(kaena_client *client, const char *name, float *images, const
     if (result == 0)
         result = report(model, images, labels, answers, count);
     free(answers);
-    kaena_model_free(model);
+    kaena_model_info_free(model);
     return result;
 }
 

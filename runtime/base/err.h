@@ -33,9 +33,10 @@ typedef struct kaena_err {
     int32_t reason; /* kaena.v1.ErrorDetail.Reason, 0 = none */
     int32_t reserved;
     uint64_t needed; /* RESOURCE_EXHAUSTED: what was asked for, in the unit |what| names; else 0 */
-    uint64_t available; /* RESOURCE_EXHAUSTED: what there was */
-    char what[512];     /* outer context first: "load 'a.neff': section 3: offset past end" */
-    char hint[256];     /* what to do, or "" */
+    uint64_t available;  /* RESOURCE_EXHAUSTED: what there was */
+    char what[512];      /* outer context first: "load 'a.neff': section 3: offset past end" */
+    char hint[256];      /* what to do, or "" */
+    char request_id[40]; /* of the request, as the daemon's log has it; "" = there was none */
 } kaena_err;
 #endif
 

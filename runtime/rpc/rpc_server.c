@@ -15,7 +15,8 @@
  */
 #define KEEPALIVE_MS 60000
 #define KEEPALIVE_TIMEOUT_MS 20000
-#define CLIENT_PING_MS 10000
+/* Clients that wait for an answer may ask for one, too: libkaena does every 5 s. */
+#define CLIENT_PING_MS 4000
 /* A connection that says nothing holds a descriptor for so long. */
 #define HANDSHAKE_MS 10000
 /* How long connections may take to end by themselves when no call is left. */

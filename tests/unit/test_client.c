@@ -266,9 +266,9 @@ static void expect_addresses(const char *argument, size_t count, const char *fir
 {
     kaena_addresses a;
     kaena_err err;
-    KTEST_OK(err, kaena_addresses_find(argument, &a, &err));
+    KTEST_OK(err, kaena_addresses_find(argument, NULL, &a, &err));
     cr_assert(a.count == count, "%zu", a.count);
-    cr_assert_str_eq(a.items[0], first);
+    cr_assert_str_eq(a.items[0].address, first);
     kaena_addresses_fini(&a);
 }
 
@@ -290,9 +290,9 @@ KTEST(client_address, argument_then_environment_then_configuration)
     expect_addresses("unix:/a", 1, "unix:/a");
     unsetenv("KAENA_KRTD_ADDRESS");
     cr_assert(ftruncate(fd, 20) == 0);
-    KTEST_FAILS(err, INVALID_ARGUMENT, path, kaena_addresses_find(NULL, &a, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, path, kaena_addresses_find(NULL, NULL, &a, &err));
     setenv("KAENA_CONFIG", "/nonexistent", 1);
-    KTEST_FAILS(err, NOT_FOUND, "/nonexistent", kaena_addresses_find(NULL, &a, &err));
+    KTEST_FAILS(err, NOT_FOUND, "/nonexistent", kaena_addresses_find(NULL, NULL, &a, &err));
     close(fd);
     unlink(path);
 }
@@ -330,7 +330,8 @@ KTEST(client_address, what_is_no_address_is_named)
         kaena_addresses a;
         kaena_err err;
         kaena_err_init(&err);
-        cr_assert(kaena_addresses_find(bad[i], &a, &err) == KAENA_INVALID_ARGUMENT, "'%s'", bad[i]);
+        cr_assert(kaena_addresses_find(bad[i], NULL, &a, &err) == KAENA_INVALID_ARGUMENT, "'%s'",
+                  bad[i]);
         cr_assert(strstr(err.what, "address"));
     }
 }
@@ -623,11 +624,11 @@ KTEST(client, load_streams_the_file)
     }
     cr_assert(write(fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes);
     kaena_err err;
-    kaena_model *model;
+    kaena_model_info *model;
     KTEST_OK(err, kaena_model_load(client, path, NULL, &model, &err));
     cr_assert(f.load_size == sizeof bytes && f.loaded == sizeof bytes && f.load_sum == sum);
     cr_assert_str_eq(model->name, "loaded");
-    kaena_model_free(model);
+    kaena_model_info_free(model);
     /* Refused in the middle. */
     kaena_load_options options = {.size = sizeof options, .name = "too-large"};
     KTEST_FAILS(err, RESOURCE_EXHAUSTED, "refused",

@@ -1,29 +1,45 @@
 /* The client library of Kaena: loads compiled models into daemons (krtd) and runs inferences.
  *
- * A minimal program:
+ * A program that asks a model that is loaded already (examples/digits/classify.c is a whole one):
  *
  *     kaena_client *client;
  *     kaena_err err;
  *     if (kaena_client_open(NULL, &client, &err) != KAENA_OK)
  *         errx(1, "%s", err.what);
  *     kaena_tensor in = {.name = "image", .dtype = KAENA_F32, .rank = 4, .shape = {1, 1, 8, 8},
- * .data = pixels, .bytes = sizeof pixels}; kaena_tensor out = {.data = answer, .bytes = sizeof
- * answer}; kaena_infer_call call = {.size = sizeof call, .model = "digits", .inputs = &in,
- * .input_count = 1, .outputs = &out, .output_count = 1}; if (kaena_infer(client, &call, &err) !=
- * KAENA_OK) errx(1, "%s", err.what); kaena_client_close(client);
+ *                        .data = pixels, .bytes = sizeof pixels};
+ *     kaena_tensor out = {.data = answer, .bytes = sizeof answer};
+ *     kaena_infer_call call = {.size = sizeof call, .model = "digits", .inputs = &in,
+ *                              .input_count = 1, .outputs = &out, .output_count = 1};
+ *     if (kaena_infer(client, &call, &err) != KAENA_OK)
+ *         errx(1, "%s", err.what);
+ *     kaena_client_close(client);
+ *
+ * A server loads its model itself, on every daemon, and does not notice when one of them dies:
+ *
+ *     kaena_load_options options = {.size = sizeof options, .name = "digits",
+ *                                   .daemons = KAENA_ALL};
+ *     kaena_model *model;
+ *     if (kaena_model_open(client, "digits.neff", &options, &model, &err) != KAENA_OK)
+ *         errx(1, "%s", err.what);
+ *     ... kaena_model_infer(model, &call, &err) from any thread ...
+ *     kaena_model_close(model);
  *
  * Rules that hold everywhere:
  *  - A function that can fail returns a kaena_status and takes a kaena_err last, which may be NULL.
- * On failure the other outputs keep what they held.
- *  - A kaena_client may be used by any number of threads at once; calls block the thread that makes
- * them. Everything else belongs to one thread at a time.
- *  - The library has no state outside its handles, starts no threads of its own and installs no
- * signal handlers. A client does not survive fork(): open one in the child.
+ *    On failure the other outputs keep what they held.
+ *  - A kaena_client and a kaena_model may be used by any number of threads at once; calls block the
+ *    thread that makes them. Everything else belongs to one thread at a time.
+ *  - The library has no state outside its handles and installs no signal handlers. A client does
+ *    not survive fork(): open one in the child.
+ *  - A client that only asks runs in the threads that ask. The first kaena_model_open starts one
+ *    thread for the client, with all signals blocked: it finds daemons that came back and brings
+ *    them their models. kaena_client_close ends it.
  *  - Large answers: gRPC allocates what it receives with malloc. A program that receives megabytes
- * often does well to keep freed memory (mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD) or to use
- * another allocator.
+ *    often does well to keep freed memory (mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD) or to use
+ *    another allocator.
  *  - Structures that the caller fills begin with |size|, set to sizeof of the structure. Structures
- * that the library returns may grow at their end in later versions.
+ *    that the library returns may grow at their end in later versions.
  *
  * This header is C99 and C++. */
 #ifndef KAENA_CLIENT_H
@@ -99,9 +115,10 @@ typedef struct kaena_err {
     int32_t reason; /* kaena.v1.ErrorDetail.Reason, 0 = none */
     int32_t reserved;
     uint64_t needed; /* RESOURCE_EXHAUSTED: what was asked for, in the unit |what| names; else 0 */
-    uint64_t available; /* RESOURCE_EXHAUSTED: what there was */
-    char what[512];     /* outer context first: "load 'a.neff': section 3: offset past end" */
-    char hint[256];     /* what to do, or "" */
+    uint64_t available;  /* RESOURCE_EXHAUSTED: what there was */
+    char what[512];      /* outer context first: "load 'a.neff': section 3: offset past end" */
+    char hint[256];      /* what to do, or "" */
+    char request_id[40]; /* of the request, as the daemon's log has it; "" = there was none */
 } kaena_err;
 #endif
 
@@ -120,16 +137,19 @@ typedef struct kaena_client_options {
      * /etc/kaena/krtd.json, else krtd0.sock in $KAENA_RUNDIR, /run/kaena or
      * $XDG_RUNTIME_DIR/kaena. */
     const char *address;
+    /* The name of one daemon of the configuration file, instead of an address: that one alone. */
+    const char *daemon;
     int64_t timeout_ms; /* for calls that set none; 0 = 30,000 */
 } kaena_client_options;
 
 /* Makes a client; connections are made when they are needed. |options| may be NULL and is copied.
- * INVALID_ARGUMENT, NOT_FOUND  the address or the configuration file cannot be used */
+ *
+ * INVALID_ARGUMENT, NOT_FOUND  the address, the daemon or the configuration file cannot be used */
 kaena_status kaena_client_open(const kaena_client_options *options, kaena_client **out_client,
                                kaena_err *err);
 
-/* Closes connections and frees the client, which no other thread is using any more. NULL does
- * nothing. */
+/* Closes connections and frees the client, which no other thread is using any more and whose models
+ * were closed. NULL does nothing. */
 void kaena_client_close(kaena_client *client);
 
 /* ---- Tensors ---- */
@@ -185,7 +205,7 @@ typedef struct kaena_tensor_info {
     int32_t any_rank; /* 1: not even the rank is fixed */
 } kaena_tensor_info;
 
-typedef struct kaena_model {
+typedef struct kaena_model_info {
     const char *name;
     const char *daemon; /* address of the daemon that holds it */
     const char *digest; /* SHA-256 of the artifact, hexadecimal */
@@ -203,26 +223,40 @@ typedef struct kaena_model {
     uint64_t inferences;         /* answered with outputs since the load */
     uint64_t failures;           /* accepted and answered with an error */
     double estimated_latency_us; /* by the compiler, on the real hardware's rates */
-} kaena_model;
+} kaena_model_info;
+
+#define KAENA_ALL UINT32_MAX
 
 typedef struct kaena_load_options {
     uint32_t size;
-    uint32_t by_path; /* the daemon reads the file itself, below its --model-dir; nothing is sent */
-    const char *name; /* NULL: the name the artifact carries */
+    uint32_t by_path;     /* 1: the daemon reads the file itself, below its --model-dir */
+    const char *name;     /* NULL: the name the artifact carries */
+    const char *group;    /* of TPBs, by its name; NULL: the daemon chooses TPBs */
+    const char *version;  /* label in the daemon's metrics; NULL: the beginning of the digest */
     uint32_t queue_depth; /* 0: the daemon's default */
-    uint32_t reserved;
-    int64_t timeout_ms; /* 0 = 300,000: large artifacts take time */
+    uint32_t replicas;    /* copies within each daemon; 0 = 1, KAENA_ALL = as many as fit */
+    uint32_t execution_timeout_ms; /* an execution that takes longer is stopped; 0: the daemon's */
+    /* kaena_model_open alone: on how many of the client's daemons; 0 = 1, KAENA_ALL = on each. */
+    uint32_t daemons;
+    /* kaena_model_open alone: 1 = a daemon that has a model of that name already, whoever loaded it
+     * and from whatever file, is taken as it is. 0 = ALREADY_EXISTS. */
+    uint32_t share;
+    /* kaena_model_open alone: 1 = stays loaded when the handle is closed or the program ends. */
+    uint32_t persistent;
+    int64_t timeout_ms; /* of a load; 0 = 300,000: large artifacts take time */
 } kaena_load_options;
 
-/* Loads the artifact |path| into a daemon that has room for it. |options| and |out_model| may be
- * NULL; the model is the caller's and freed with kaena_model_free (which does not unload it).
+/* Loads the artifact |path| into one daemon that has room for it, where it stays until it is
+ * unloaded. |options| and |out_info| may be NULL; the description is the caller's and freed with
+ * kaena_model_info_free (which does not unload it).
  *
  * ALREADY_EXISTS       a model of that name is loaded
  * RESOURCE_EXHAUSTED   does not fit: |needed| and |available| bytes or TPBs, |hint| says what would
- * help FAILED_PRECONDITION  made by a compiler this daemon cannot follow INVALID_ARGUMENT,
- * DATA_LOSS  not an artifact, or damaged */
+ *                      help
+ * FAILED_PRECONDITION  made by a compiler this daemon cannot follow
+ * INVALID_ARGUMENT, DATA_LOSS  not an artifact, or damaged */
 kaena_status kaena_model_load(kaena_client *client, const char *path,
-                              const kaena_load_options *options, kaena_model **out_model,
+                              const kaena_load_options *options, kaena_model_info **out_info,
                               kaena_err *err);
 
 /* Unloads the model: what runs is finished, what waits ends with ABORTED. NOT_FOUND: no such model.
@@ -230,13 +264,60 @@ kaena_status kaena_model_load(kaena_client *client, const char *path,
 kaena_status kaena_model_unload(kaena_client *client, const char *name, kaena_err *err);
 
 /* Describes a loaded model; the caller frees it. NOT_FOUND: no such model. */
-kaena_status kaena_model_get(kaena_client *client, const char *name, kaena_model **out_model,
-                             kaena_err *err);
-void kaena_model_free(kaena_model *model);
+kaena_status kaena_model_info_get(kaena_client *client, const char *name,
+                                  kaena_model_info **out_model, kaena_err *err);
+void kaena_model_info_free(kaena_model_info *model);
+
+/* ---- Handles of models ---- */
+
+/* A model on one or several daemons: its replicas. */
+typedef struct kaena_model kaena_model;
+
+/* Loads the artifact |path| into as many daemons as options->daemons says, and keeps it there: when
+ * a daemon dies its replica is made anew, on the same daemon once it is back, or on another that
+ * has none when that comes sooner. Returns as soon as each daemon was tried and one has it; what is
+ * missing then comes later (kaena_model_replicas says). The file is opened once: what somebody puts
+ * in its place is not loaded.
+ *
+ * With |path| NULL the handle is one of a model that others load, options->name: on all daemons
+ * that have it, or as many as options->daemons.
+ *
+ * Fails as kaena_model_load does; NOT_FOUND: no daemon has a model of that name. While no daemon
+ * can be reached it waits, until the deadline of a load or with fail_fast not at all. */
+kaena_status kaena_model_open(kaena_client *client, const char *path,
+                              const kaena_load_options *options, kaena_model **out_model,
+                              kaena_err *err);
+
+/* Frees the handle, which no other thread is using any more, and unloads what it loaded unless
+ * options->persistent. NULL does nothing. */
+void kaena_model_close(kaena_model *model);
+
+/* What the first replica was when it was made: names, shapes, sizes. Lives as long as the handle.
+ */
+const kaena_model_info *kaena_model_describe(const kaena_model *model);
+
+typedef enum kaena_replica_state {
+    KAENA_REPLICA_READY = 1,
+    KAENA_REPLICA_ABSENT = 2, /* the daemon answers but has not got the model, or not yet */
+    KAENA_REPLICA_AWAY = 3    /* the daemon does not answer, or is going to end */
+} kaena_replica_state;
+
+typedef struct kaena_replica {
+    const char *address; /* of the daemon; lives as long as the client */
+    kaena_replica_state state;
+    uint64_t inferences; /* answered there through this handle */
+    char why[512];       /* not READY: what the last attempt to load it came to, or "" */
+} kaena_replica;
+
+/* Describes the model's replica on each daemon of the client, in the order of the addresses.
+ * |out| has |room| entries. Gives the number of daemons. */
+size_t kaena_model_replicas(kaena_model *model, kaena_replica *out, size_t room);
+
+/* ---- Lists ---- */
 
 /* The models of all daemons that answer. */
 typedef struct kaena_model_list {
-    kaena_model *const *models; /* [count] */
+    kaena_model_info *const *models; /* [count] */
     size_t count;
     size_t unreachable; /* daemons that did not answer; at least one did */
 } kaena_model_list;
@@ -292,16 +373,27 @@ typedef struct kaena_infer_call {
     uint64_t execute_ns; /* ran */
 } kaena_infer_call;
 
-/* Runs one inference and waits for it. A connection that breaks after the request was sent leads to
- * at most one second attempt, perhaps on another daemon; inferences change nothing, so running
- * twice is harmless.
+/* Runs one inference of the model call->model, on whichever daemon has it, and waits for it.
+ *
+ * A refusal before the request was accepted, or a daemon that cannot be reached, leads to the next
+ * daemon, and so on until the deadline. A connection that breaks after the request was sent, or
+ * that gives no sign of life for 10 s, leads to at most one second attempt; inferences change
+ * nothing, so running twice is harmless.
  *
  * INVALID_ARGUMENT   a name, shape, element type or size does not fit the model; or a buffer is too
- * small NOT_FOUND          no such model RESOURCE_EXHAUSTED the model's queue is full
+ *                    small
+ * NOT_FOUND          no such model
+ * RESOURCE_EXHAUSTED the model's queue is full
  * DEADLINE_EXCEEDED  no answer in time; the inference does not run if it had not begun
  * ABORTED            the model was unloaded while the request waited
+ * UNAVAILABLE        no daemon could be reached, or the connection broke twice
  * On failure the bytes in the caller's output buffers are undefined. */
 kaena_status kaena_infer(kaena_client *client, kaena_infer_call *call, kaena_err *err);
+
+/* The same on the least loaded replica of |model|; call->model is not looked at. As long as one
+ * replica lives, the death of daemons shows in no call. RESOURCE_EXHAUSTED is told when every
+ * replica that there should be is full; while one is missing the call waits for room. */
+kaena_status kaena_model_infer(kaena_model *model, kaena_infer_call *call, kaena_err *err);
 
 /* "NOT_FOUND"; a static string. */
 const char *kaena_status_name(kaena_status status);
