@@ -37,6 +37,10 @@
 #define KER_UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* The compiler must take the pointer |p| as it is from here on: no address of an unrolled loop is
+ * made ahead of its use. */
+#define KER_OPAQUE(p) __asm__("" : "+r"(p))
+
 #if defined(__AVX512F__)
 #include "simd_avx512.h"
 #elif defined(__AVX2__)

@@ -163,15 +163,21 @@ static void plan_instruction(tpb_unit *u, double target)
         add_outer(u, i);
     for (uint32_t i = l; i < u->depth; i++)
         add_inner(u, i);
-    if (l == u->depth)
-        u->row_parts = parts_for(turn, target, u->rows, 1);
+    if (l < u->depth)
+        return;
+    u->row_parts = parts_for(turn, target, u->rows, 1);
+    /* Image rows of a depthwise convolution share what is loaded for them: they are not cut where
+     * there are enough of them. */
+    uint32_t width = destination(u)->count[2];
+    if (u->inst->op == KISA_DWCONV && (uint64_t)u->row_parts * width <= u->rows)
+        u->row_unit = width;
 }
 
 void tpb_plan_unit(tpb_unit *u, bool whole)
 {
     const kisa_operand *rows = u->moving ? u->moving : destination(u);
     u->rows = rows->count[0] * rows->count[1] * rows->count[2];
-    u->row_parts = u->panel_parts = 1;
+    u->row_parts = u->panel_parts = u->row_unit = 1;
     u->n_outer = u->n_inner = 0;
     double target = tpb_unit_cost(u) / CHUNKS_WANTED;
     if (target < CHUNK_LEAST)

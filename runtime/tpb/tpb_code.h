@@ -25,6 +25,7 @@ typedef struct tpb_unit {
     uint8_t outer[KISA_MAX_LOOPS], inner[KISA_MAX_LOOPS];
     uint8_t n_outer, n_inner;
     uint32_t rows, row_parts, panel_parts;
+    uint32_t row_unit; /* rows that stay in one part */
     uint32_t first_chunk, n_chunks;
 } tpb_unit;
 
@@ -92,6 +93,11 @@ bool tpb_run_legal(const tpb_unit *u);
 
 /* Cuts the unit into chunks, or, if |whole|, into one. */
 void tpb_plan_unit(tpb_unit *u, bool whole);
+/* The first row of row part |part|, 0..row_parts. */
+static inline uint32_t tpb_part_begin(const tpb_unit *u, uint32_t part)
+{
+    return (uint32_t)((uint64_t)(u->rows / u->row_unit) * part / u->row_parts) * u->row_unit;
+}
 /* Rough time of all turns on one thread, nanoseconds. */
 double tpb_unit_cost(const tpb_unit *u);
 

@@ -395,8 +395,7 @@ void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns
         at[u->outer[i]] = chunk % u->turns[u->outer[i]];
         chunk /= u->turns[u->outer[i]];
     }
-    uint32_t row0 = (uint32_t)((uint64_t)u->rows * row_part / u->row_parts);
-    uint32_t row1 = (uint32_t)((uint64_t)u->rows * (row_part + 1) / u->row_parts);
+    uint32_t row0 = tpb_part_begin(u, row_part), row1 = tpb_part_begin(u, row_part + 1);
     for (;;) {
         if (u->moving)
             run_fused(u, bind, at, part, row0, row1);
