@@ -10,9 +10,12 @@
 #include "krt_backend.h"
 #include "krt_config.h"
 #include "krt_jobs.h"
+#include "krt_reason.h"
 #include "rpc.h"
 
 typedef struct krt_model krt_model;
+typedef struct krt_clients krt_clients; /* krt_clients.h */
+typedef struct krt_loading krt_loading;
 
 /* Where models may be loaded from by path; lives as long as the daemon. */
 typedef struct krt_model_dir {
@@ -32,6 +35,8 @@ typedef struct krt_daemon {
     krt_jobs *checkers; /* compare checksums of whole files: seconds, and more when others work */
     krt_model_dir *_Atomic model_dir; /* NULL = no loads by path */
     krt_model_dir *model_dirs;        /* all there ever were; of the event loop */
+
+    krt_clients *clients;
 
     pthread_mutex_t lock; /* of the next four */
     krt_model *models;
@@ -61,7 +66,8 @@ krpc_handler krt_load;         /* service_load.c */
 krpc_handler krt_unload;       /* service_models.c */
 krpc_handler krt_list_models;
 krpc_handler krt_get_model;
-krpc_handler krt_infer; /* service_infer.c */
+krpc_handler krt_infer;          /* service_infer.c */
+krpc_handler krt_session_stream; /* service_session.c */
 
 /* Parses the request of |call| as |type| into |arena| (to be finished by the caller); NULL: the
  * call has been answered. */
@@ -70,27 +76,6 @@ ProtobufCMessage *krt_request(krpc_call *call, const ProtobufCMessageDescriptor 
 
 /* CLOCK_MONOTONIC. */
 uint64_t krt_now_ns(void);
-
-typedef Kaena__V1__ErrorDetail__Reason krt_reason;
-#define KRT_REASON(name) KAENA__V1__ERROR_DETAIL__REASON__##name
-
-/* Fails with a reason: `return KRT_FAIL(err, NOT_FOUND, MODEL_UNLOADED, "...", ...);` */
-#define KRT_FAIL(err, code, why, ...)                                                              \
-    krt_fail_set((err), KRT_REASON(why), KAENA_FAIL((err), code, __VA_ARGS__))
-
-static inline kaena_status krt_fail_set(kaena_err *err, krt_reason reason, kaena_status st)
-{
-    if (err)
-        err->reason = (int32_t)reason;
-    return st;
-}
-
-/* Gives |err| a reason where whoever failed gave none. */
-static inline void krt_reason_default(kaena_err *err, krt_reason reason)
-{
-    if (err->reason == 0)
-        err->reason = (int32_t)reason;
-}
 
 /* The daemon as a program: argv in, exit status out. */
 int krt_main(int argc, char **argv, const krt_backend *backend);

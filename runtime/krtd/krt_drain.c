@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "krt_clients.h"
 #include "krt_host.h"
 #include "krt_model.h"
 #include "log.h"
@@ -85,6 +86,7 @@ static void on_signal(uv_signal_t *handle, int signum)
     krt_notify("STOPPING=1\nSTATUS=draining, %zu requests are in work", atomic_load(&d->accepted));
     not_serving(d);
     krpc_server_stop_listening(d->server);
+    krt_clients_draining(d, (uint32_t)d->config->limits.drain_seconds);
     (void)uv_timer_start(&dr->limit, on_limit, d->config->limits.drain_seconds * 1000, 0);
     stop_if_idle(dr);
 }

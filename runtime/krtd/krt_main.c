@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "krt_clients.h"
 #include "krt_drain.h"
 #include "krt_host.h"
 #include "krt_model.h"
@@ -99,17 +100,21 @@ static kaena_status start_all(krt_daemon *d, uint32_t threads, kaena_err *err)
     KAENA_TRY(krt_jobs_create(N_LOADERS, &d->loaders, err));
     KAENA_TRY(krt_jobs_create(N_STARTERS, &d->starters, err));
     KAENA_TRY(krt_jobs_create(N_CHECKERS, &d->checkers, err));
+    KAENA_TRY(krt_clients_create(d, err));
     return start_server(d, err);
 }
 
 static void stop_all(krt_daemon *d)
 {
-    if (d->server)
+    if (d->server) {
+        krt_clients_end(d);
         krpc_server_stop(d->server, FLUSH_MS);
+    }
     d->starters = krt_jobs_destroy(d->starters);
     d->loaders = krt_jobs_destroy(d->loaders);
     d->checkers = krt_jobs_destroy(d->checkers);
     krt_models_clear(d);
+    krt_clients_destroy(d);
     if (d->devices)
         d->backend->destroy(d->devices);
     d->server = krpc_server_destroy(d->server);

@@ -13,6 +13,8 @@
 
 #define MODEL_NAME_MAX 128
 #define TENSOR_ALIGN 64
+/* Digits of the digest that name a version. */
+#define DIGEST_VERSION 12
 /* Output buffers of a model that wait for use: so many bytes, but no more buffers than this. */
 #define KEEP_BYTES (64u << 20)
 #define MAX_KEPT 64u
@@ -103,7 +105,8 @@ static kaena_status check_name(const char *name, kaena_err *err)
     return st;
 }
 
-kaena_status krt_model_reserve(krt_daemon *d, const char *name, krt_model **out, kaena_err *err)
+kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_model **out,
+                               kaena_err *err)
 {
     KAENA_TRY(check_name(name, err));
     krt_model *m = calloc(1, sizeof *m);
@@ -114,22 +117,28 @@ kaena_status krt_model_reserve(krt_daemon *d, const char *name, krt_model **out,
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     }
     m->daemon = d;
+    m->owner = owner;
     m->state = LOADING;
     m->refs = 2; /* the list's and the caller's */
     (void)pthread_mutex_init(&m->lock, NULL);
     kaena_status st = KAENA_OK;
     (void)pthread_mutex_lock(&d->lock);
     krt_model **at = find_name(d, name);
+    uint64_t owned = 0;
+    for (const krt_model *i = d->models; i; i = i->next)
+        owned += i->owner == owner;
     if (*at) {
         st = KAENA_FAIL(err, ALREADY_EXISTS, "a model '%s' is loaded already", name);
         kaena_err_hint(err, "unload it first, or load this one under another name");
     } else if (d->n_models >= d->config->limits.models) {
-        st = KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
-                      "%zu models are loaded, the limit of this daemon is %" PRIu64, d->n_models,
-                      d->config->limits.models);
-        err->needed = d->n_models + 1;
-        err->available = d->config->limits.models;
+        st = KRT_FAIL_LIMIT(err, d->n_models + 1, d->config->limits.models,
+                            "%zu models are loaded, the limit of this daemon is %" PRIu64,
+                            d->n_models, d->config->limits.models);
         kaena_err_hint(err, "unload one, or raise limits.models");
+    } else if (owner && owned >= d->config->limits.client_models) {
+        st = KRT_FAIL_LIMIT(err, owned + 1, d->config->limits.client_models,
+                            "the session owns %" PRIu64 " models, which is the limit", owned);
+        kaena_err_hint(err, "unload one, make it persistent, or raise limits.client_models");
     } else {
         m->id = ++d->next_id;
         *at = m;
@@ -208,7 +217,8 @@ static void check_all_bytes(krt_job *job)
     (void)krt_model_unref(m);
 }
 
-kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_depth, kaena_err *err)
+kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_options *options,
+                             kaena_err *err)
 {
     krt_image_info info = m->daemon->backend->info(image);
     size_t in_size, out_size;
@@ -239,7 +249,14 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_dept
     (void)pthread_mutex_lock(&m->lock);
     m->image = image;
     m->info = info;
-    krt_queue_init(&m->queue, queue_depth, info.contexts ? info.contexts : 1);
+    if (*options->version)
+        (void)snprintf(m->version, sizeof m->version, "%s", options->version);
+    else
+        (void)snprintf(m->version, sizeof m->version, "%.*s", DIGEST_VERSION, info.digest);
+    m->timeout_ms = options->timeout_ms;
+    uint32_t depth = options->queue_depth ? options->queue_depth
+                                          : (uint32_t)m->daemon->config->limits.queue_depth;
+    krt_queue_init(&m->queue, depth, info.contexts ? info.contexts : 1);
     (void)move(m, READY);
     m->holds = 1;
     krt_model_ref(m);
@@ -296,9 +313,8 @@ static void give_back(krt_job *job)
     m->waiters = NULL;
     m->n_waiters = 0;
     (void)pthread_mutex_unlock(&m->lock);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         krpc_reply(waiters[i], krpc_pb_pack(&empty.base));
-    }
     free(waiters);
     (void)krt_model_unref(m);
 }
@@ -326,7 +342,7 @@ void krt_model_unload(krt_model *m, krpc_call *call)
         st = KAENA_FAIL(&err, FAILED_PRECONDITION, "model '%s' is still being loaded", m->name);
     else if (!m->image)
         st = KAENA_FAIL(&err, NOT_FOUND, "no model '%s': it has just been unloaded", m->name);
-    else
+    else if (call)
         m->waiters[m->n_waiters++] = call;
     if (st == KAENA_OK && move(m, UNLOADING)) {
         set_health(m, false);
@@ -338,13 +354,37 @@ void krt_model_unload(krt_model *m, krpc_call *call)
     }
     (void)pthread_mutex_unlock(&m->lock);
     if (st != KAENA_OK) {
-        krpc_fail(call, &err);
+        if (call)
+            krpc_fail(call, &err);
         return;
     }
     (void)KRT_FAIL(&err, ABORTED, MODEL_UNLOADED,
                    "model '%s' was unloaded while the request waited", m->name);
     kaena_err_hint(&err, "it has not run; send it to another replica");
     krt_infer_fail_items(actions.aborted, &err);
+}
+
+/* The first model of |owner| after number |after|, with a reference; NULL: no more. */
+static krt_model *next_of_owner(krt_daemon *d, uint64_t owner, uint64_t after)
+{
+    krt_model *next = NULL;
+    (void)pthread_mutex_lock(&d->lock);
+    for (krt_model *m = d->models; m; m = m->next)
+        if (m->owner == owner && m->id > after && (!next || m->id < next->id))
+            next = m;
+    if (next)
+        krt_model_ref(next);
+    (void)pthread_mutex_unlock(&d->lock);
+    return next;
+}
+
+void krt_models_drop(krt_daemon *d, uint64_t owner)
+{
+    krt_model *m;
+    for (uint64_t after = 0; (m = next_of_owner(d, owner, after)); (void)krt_model_unref(m)) {
+        after = m->id;
+        krt_model_unload(m, NULL);
+    }
 }
 
 krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err)
@@ -428,6 +468,8 @@ void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena)
     out->id = m->id;
     out->name = m->name;
     out->state = m->state;
+    out->version = kaena_arena_strdup(arena, m->version);
+    out->persistent = m->owner == 0;
     out->queued = m->queue.n_queued;
     out->queue_depth = m->queue.depth;
     out->inferences = m->inferences;

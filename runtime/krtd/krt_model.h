@@ -16,12 +16,27 @@
  */
 #define KRT_MAX_ANSWER_BYTES 2000000000u
 
+/* What a load asks for; texts are borrowed. */
+typedef struct krt_load_options {
+    uint64_t owner;       /* krt_caller's, or 0 */
+    const char *version;  /* "" = the beginning of the digest */
+    const char *group;    /* name; "" = wherever there is room */
+    uint32_t replicas;    /* 0 = 1, UINT32_MAX = as many as there is room for */
+    uint32_t queue_depth; /* 0 = the daemon's */
+    uint32_t timeout_ms;  /* of one execution, 0 = the daemon's */
+} krt_load_options;
+
+#define KRT_VERSION_TEXT 64 /* of a model, with the terminator */
+
 struct krt_model {
     krt_daemon *daemon;
     krt_model *next; /* under daemon->lock */
     _Atomic int refs;
     uint64_t id;
     char *name;
+    char version[KRT_VERSION_TEXT];
+    uint32_t timeout_ms;
+    uint64_t owner;   /* the session's (krt_caller); 0: it stays until it is unloaded */
     krt_image *image; /* NULL while LOADING */
     krt_image_info info;
     size_t *in_offset, *out_offset; /* of each tensor in a pool's buffer */
@@ -43,14 +58,14 @@ struct krt_model {
     krt_job check_job;
 };
 
-/* Reserves |name| (checked here) for a load. ALREADY_EXISTS; RESOURCE_EXHAUSTED (LIMIT);
- * INVALID_ARGUMENT. The caller gets a reference. */
-kaena_status krt_model_reserve(krt_daemon *d, const char *name, krt_model **out,
+/* Reserves |name| (checked here) for a load in the name of |owner|. ALREADY_EXISTS;
+ * RESOURCE_EXHAUSTED (LIMIT); INVALID_ARGUMENT. The caller gets a reference. */
+kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_model **out,
                                kaena_err *err) KAENA_CHECKED;
 
 /* LOADING -> READY with a loaded image, which the model takes; on failure the image is still the
  * caller's. Health of "model/NAME" becomes SERVING, a background check of the whole file starts. */
-kaena_status krt_model_ready(krt_model *m, krt_image *image, uint32_t queue_depth,
+kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_options *options,
                              kaena_err *err) KAENA_CHECKED;
 
 /* LOADING -> gone. */
@@ -59,8 +74,11 @@ void krt_model_abandon(krt_model *m);
 /* READY -> FAILED: its data is damaged; what waits is answered, health becomes NOT_SERVING. */
 void krt_model_damaged(krt_model *m, const char *what);
 
-/* READY or FAILED -> UNLOADING; |call| is answered when the model is gone. */
+/* READY or FAILED -> UNLOADING; |call|, which may be NULL, is answered when the model is gone. */
 void krt_model_unload(krt_model *m, krpc_call *call);
+
+/* Unloads the models of |owner|, but for those that are being loaded. */
+void krt_models_drop(krt_daemon *d, uint64_t owner);
 
 /* A reference to the model of that name, or NULL with NOT_FOUND in |err| naming what is there. */
 krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err);

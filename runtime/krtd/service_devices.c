@@ -12,6 +12,7 @@ const krpc_method krt_methods[] = {
     {"/kaena.v1.Runtime/ListModels", KRPC_UNARY, krt_list_models},
     {"/kaena.v1.Runtime/GetModel", KRPC_UNARY, krt_get_model},
     {"/kaena.v1.Runtime/Infer", KRPC_UNARY, krt_infer},
+    {"/kaena.v1.Runtime/Session", KRPC_BIDI, krt_session_stream},
 };
 const size_t krt_n_methods = sizeof krt_methods / sizeof *krt_methods;
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "file.h"
+#include "krt_clients.h"
 #include "krt_model.h"
 #include "log.h"
 #include "rpc_pb.h"
@@ -31,10 +32,12 @@ typedef struct load {
     krt_job job;
     grpc_byte_buffer *message; /* the chunk to be written */
     int fd;
-    char *name, *path; /* of the options; "" = not given */
+    krt_caller caller;
+    krt_loading loading;
+    kaena_arena arena;       /* of |name|, |path|, |options| */
+    const char *name, *path; /* "" = not given */
     uint64_t size, written;
-    uint32_t queue_depth;
-    bool has_options;
+    krt_load_options options;
 } load;
 
 static void next_message(load *l, krpc_read_done *done)
@@ -49,25 +52,31 @@ static void end(load *l, grpc_byte_buffer *reply, const kaena_err *err)
     krt_daemon *d = l->daemon;
     krpc_call *call = l->call;
     if (!reply) {
-        kaena_log(KAENA_LOG_WARNING, "load of '%s' failed: %s",
-                  l->name && *l->name ? l->name
-                  : l->path           ? l->path
-                                      : "",
+        kaena_log(KAENA_LOG_WARNING, "load of '%s' failed: %s", *l->name ? l->name : l->path,
                   err->what);
     }
     grpc_byte_buffer_destroy(l->message);
     if (l->fd >= 0)
         (void)close(l->fd);
-    free(l->name);
-    free(l->path);
-    free(l);
     (void)pthread_mutex_lock(&d->lock);
     d->n_loads--;
     (void)pthread_mutex_unlock(&d->lock);
+    krt_loading_leave(d, &l->loading);
+    krt_caller_leave(&l->caller);
+    kaena_arena_fini(&l->arena);
+    free(l);
     if (reply)
         krpc_reply(call, reply);
     else
         krpc_fail(call, err);
+}
+
+/* A load whose session has ended is of no use to anybody. */
+static kaena_status check_wanted(load *l, kaena_err *err)
+{
+    if (!krt_loading_abandoned(l->daemon, &l->loading))
+        return KAENA_OK;
+    return KRT_FAIL(err, ABORTED, NO_SESSION, "load: its session has ended");
 }
 
 static kaena_status place(load *l, krt_model **out, kaena_err *err)
@@ -88,7 +97,7 @@ static kaena_status place(load *l, krt_model **out, kaena_err *err)
                       "'%s' has %zu inputs and %zu outputs: at most %d of each are served", label,
                       info.n_in, info.n_out, KRPC_MAX_TENSORS);
     if (st == KAENA_OK)
-        st = krt_model_reserve(d, name, &m, err);
+        st = krt_model_reserve(d, name, l->options.owner, &m, err);
     if (st == KAENA_OK) {
         st = d->backend->load(image, m->name, err);
         if (st == KAENA_RESOURCE_EXHAUSTED)
@@ -96,9 +105,7 @@ static kaena_status place(load *l, krt_model **out, kaena_err *err)
         else if (st == KAENA_FAILED_PRECONDITION)
             krt_reason_default(err, KRT_REASON(NO_TPBS));
         if (st == KAENA_OK)
-            st = krt_model_ready(
-                m, image, l->queue_depth ? l->queue_depth : (uint32_t)d->config->limits.queue_depth,
-                err);
+            st = krt_model_ready(m, image, &l->options, err);
         if (st != KAENA_OK)
             krt_model_abandon(m);
     }
@@ -115,7 +122,14 @@ static void load_from_fd(load *l)
 {
     kaena_err err;
     krt_model *m = NULL;
-    if (place(l, &m, &err) != KAENA_OK) {
+    if (check_wanted(l, &err) != KAENA_OK || place(l, &m, &err) != KAENA_OK) {
+        end(l, NULL, &err);
+        return;
+    }
+    if (check_wanted(l, &err) !=
+        KAENA_OK) { /* whoever let go of the session's models saw it loading */
+        krt_model_unload(m, NULL);
+        (void)krt_model_unref(m);
         end(l, NULL, &err);
         return;
     }
@@ -326,21 +340,26 @@ static kaena_status begin_stream(load *l, kaena_err *err)
 
 static kaena_status read_options(load *l, grpc_byte_buffer *message, kaena_err *err)
 {
-    kaena_arena arena;
     ProtobufCMessage *m;
-    kaena_arena_init(&arena, KRPC_PB_QUOTA);
-    kaena_status st = krpc_pb_parse(message, &kaena__v1__load_request__descriptor, &arena, &m, err);
+    kaena_status st =
+        krpc_pb_parse(message, &kaena__v1__load_request__descriptor, &l->arena, &m, err);
     const Kaena__V1__LoadRequest *q = st == KAENA_OK ? (Kaena__V1__LoadRequest *)m : NULL;
     if (q && q->part_case != KAENA__V1__LOAD_REQUEST__PART_OPTIONS)
         st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: the first message must carry options");
     if (st == KAENA_OK) {
         const Kaena__V1__LoadOptions *o = q->options;
-        l->name = strdup(o->name);
-        l->path = strdup(o->path);
+        l->name = o->name;
+        l->path = o->path;
         l->size = o->size;
-        l->queue_depth = o->queue_depth;
-        if (!l->name || !l->path)
-            st = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+        l->options = (krt_load_options){.owner = o->persistent ? 0 : l->caller.owner,
+                                        .version = o->version,
+                                        .group = o->group,
+                                        .replicas = o->replicas,
+                                        .queue_depth = o->queue_depth,
+                                        .timeout_ms = o->timeout_ms};
+        if (strlen(o->version) >= KRT_VERSION_TEXT)
+            st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: version of %zu bytes: at most %d",
+                            strlen(o->version), KRT_VERSION_TEXT - 1);
         else if (o->queue_depth > l->daemon->config->limits.queue_depth)
             st = KRT_FAIL(err, INVALID_ARGUMENT, LIMIT,
                           "load: queue_depth %" PRIu32 ", the limit of this daemon is %" PRIu64,
@@ -348,7 +367,6 @@ static kaena_status read_options(load *l, grpc_byte_buffer *message, kaena_err *
         else if (*o->path && o->size)
             st = KAENA_FAIL(err, INVALID_ARGUMENT, "load: give path or size, not both");
     }
-    kaena_arena_fini(&arena);
     return st;
 }
 
@@ -382,6 +400,11 @@ void krt_load(krpc_call *call, void *user)
         return;
     }
     krpc_call_on_close(call, krt_release_on_close, d);
+    krt_caller caller;
+    if (krt_caller_enter(d, call, &caller, &err) != KAENA_OK) {
+        krpc_fail(call, &err);
+        return;
+    }
     (void)pthread_mutex_lock(&d->lock);
     bool room = d->n_loads < d->config->limits.loads;
     d->n_loads += room;
@@ -394,11 +417,17 @@ void krt_load(krpc_call *call, void *user)
         err.needed = d->config->limits.loads + 1;
         err.available = d->config->limits.loads;
         kaena_err_hint(&err, "try again when one has ended");
+        krt_caller_leave(&caller);
         krpc_fail(call, &err);
         return;
     }
     l->daemon = d;
     l->call = call;
     l->fd = -1;
+    l->name = l->path = "";
+    l->caller = caller;
+    kaena_arena_init(&l->arena, KRPC_PB_QUOTA);
+    l->loading = (krt_loading){.owner = caller.owner, .call = call};
+    krt_loading_enter(d, &l->loading);
     next_message(l, on_options);
 }

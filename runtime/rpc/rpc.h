@@ -195,11 +195,29 @@ uint64_t krpc_call_deadline_ns(const krpc_call *call);
  */
 const char *krpc_call_request_id(const krpc_call *call);
 
+/* Copies the value that the client's metadata has for |key| (lower case), cut to |size| with its
+ * terminator; false when there is none. */
+bool krpc_call_metadata(const krpc_call *call, const char *key, char *buf, size_t size);
+
+/* Ends the client's part: what is read next is the end, and on_close says cancelled. The call is
+ * still owed its answer, which reaches nobody. Thread: any, while it is not answered. */
+void krpc_call_cancel(krpc_call *call);
+
+/* Names the connection of |call|: never that of another while the server lives, never below
+ * KRPC_CONNECTION. */
+#define KRPC_CONNECTION (UINT64_C(1) << 63)
+uint64_t krpc_call_connection(krpc_call *call);
+/* Whether it still is. Only connections of unix sockets are known that well: others are not here.
+ */
+bool krpc_connection_open(krpc_server *s, uint64_t connection);
+
 /* The process at the other end of a unix socket; false for TCP. */
 bool krpc_call_peer(krpc_call *call, struct ucred *out);
 
 /* Answer a call, from any thread; the call is gone afterwards. |message| is taken. */
 void krpc_reply(krpc_call *call, grpc_byte_buffer *message);
+/* OK, and yet something to say: |detail| goes as grpc-status-details-bin. */
+void krpc_reply_with(krpc_call *call, grpc_byte_buffer *message, const kaena_err *detail);
 void krpc_finish(krpc_call *call);
 /* Status err->code, message err->what and hint, and a kaena.v1.ErrorDetail as
  * grpc-status-details-bin. err->code is not KAENA_OK. */

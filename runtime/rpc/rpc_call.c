@@ -9,9 +9,8 @@
 #include <time.h>
 
 #include "google/rpc/status.pb-c.h"
-#include "kaena/v1/runtime.pb-c.h"
 #include "rpc_internal.h"
-#include "utf8.h"
+#include "rpc_pb.h"
 
 #define REQUEST_ID_KEY "kaena-request-id"
 #define REQUEST_ID_MAX 64
@@ -351,27 +350,71 @@ const char *krpc_call_request_id(const krpc_call *call)
     return call->request_id;
 }
 
+bool krpc_call_metadata(const krpc_call *call, const char *key, char *buf, size_t size)
+{
+    for (size_t i = 0; i < call->metadata.count; i++) {
+        const grpc_metadata *md = &call->metadata.metadata[i];
+        if (grpc_slice_str_cmp(md->key, key) != 0)
+            continue;
+        size_t n = GRPC_SLICE_LENGTH(md->value);
+        n = n < size - 1 ? n : size - 1;
+        memcpy(buf, GRPC_SLICE_START_PTR(md->value), n);
+        buf[n] = 0;
+        return true;
+    }
+    return false;
+}
+
+void krpc_call_cancel(krpc_call *call)
+{
+    (void)grpc_call_cancel(call->core, NULL);
+}
+
+/* The core names connections that it got as descriptors "fd:N". -1: it is another. */
+static int connection_fd(const char *peer)
+{
+    int fd = -1;
+    return peer && sscanf(peer, "fd:%d", &fd) == 1 ? fd : -1;
+}
+
+uint64_t krpc_call_connection(krpc_call *call)
+{
+    char *peer = grpc_call_get_peer(call->core);
+    int fd = connection_fd(peer);
+    uint64_t id = fd >= 0 ? krpc_listeners_connection(call->server->listeners, fd) : 0;
+    if (!id) {
+        id = UINT64_C(0xcbf29ce484222325); /* FNV-1a of "ipv4:1.2.3.4:5678" */
+        for (const char *p = peer ? peer : ""; *p; p++)
+            id = (id ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+    }
+    gpr_free(peer);
+    return id | KRPC_CONNECTION;
+}
+
+bool krpc_connection_open(krpc_server *s, uint64_t connection)
+{
+    return krpc_listeners_connected(s->listeners, connection & ~KRPC_CONNECTION);
+}
+
 bool krpc_call_peer(krpc_call *call, struct ucred *out)
 {
-    /* The core names connections that it got as descriptors "fd:N". */
     char *peer = grpc_call_get_peer(call->core);
-    int fd = -1;
-    bool known = peer && sscanf(peer, "fd:%d", &fd) == 1 &&
-                 krpc_listeners_peer(call->server->listeners, fd, out);
+    int fd = connection_fd(peer);
     gpr_free(peer);
-    return known;
+    return fd >= 0 && krpc_listeners_peer(call->server->listeners, fd, out);
 }
 
 /* ---- answers ---- */
 
-static void answer(krpc_call *call, grpc_byte_buffer *message, const kaena_err *err,
-                   const char *text, grpc_slice detail)
+/* |detail|: grpc-status-details-bin, NULL = none; taken. */
+static void answer(krpc_call *call, grpc_byte_buffer *message, grpc_status_code code,
+                   const char *text, const grpc_slice *detail)
 {
-    grpc_metadata trailing[2] = {
-        {.key = grpc_slice_from_static_string(REQUEST_ID_KEY),
-         .value = grpc_slice_from_copied_string(call->request_id)},
-        {.key = grpc_slice_from_static_string("grpc-status-details-bin"), .value = detail},
-    };
+    grpc_metadata trailing[2] = {{.key = grpc_slice_from_static_string(REQUEST_ID_KEY),
+                                  .value = grpc_slice_from_copied_string(call->request_id)}};
+    if (detail)
+        trailing[1] = (grpc_metadata){
+            .key = grpc_slice_from_static_string("grpc-status-details-bin"), .value = *detail};
     grpc_slice status_text = grpc_slice_from_copied_string(text);
     grpc_op ops[4];
     size_t n = 0;
@@ -383,9 +426,9 @@ static void answer(krpc_call *call, grpc_byte_buffer *message, const kaena_err *
     }
     ops[n] = (grpc_op){.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
     ops[n].data.send_status_from_server.trailing_metadata = trailing;
-    ops[n].data.send_status_from_server.trailing_metadata_count = err ? 2 : 1;
-    ops[n].data.send_status_from_server.status = err ? (grpc_status_code)err->code : GRPC_STATUS_OK;
-    ops[n++].data.send_status_from_server.status_details = err ? &status_text : NULL;
+    ops[n].data.send_status_from_server.trailing_metadata_count = detail ? 2 : 1;
+    ops[n].data.send_status_from_server.status = code;
+    ops[n++].data.send_status_from_server.status_details = *text ? &status_text : NULL;
     if (!atomic_exchange(&call->close_asked, true)) {
         call->close_in_final = true;
         ops[n++] = (grpc_op){.op = GRPC_OP_RECV_CLOSE_ON_SERVER,
@@ -394,45 +437,55 @@ static void answer(krpc_call *call, grpc_byte_buffer *message, const kaena_err *
     start(call, ops, n, &call->final); /* the call may be gone from here on */
     grpc_slice_unref(status_text);
     grpc_slice_unref(trailing[0].value);
-    grpc_slice_unref(detail);
+    if (detail)
+        grpc_slice_unref(*detail);
 }
 
 void krpc_reply(krpc_call *call, grpc_byte_buffer *message)
 {
-    answer(call, message, NULL, "", grpc_empty_slice());
+    answer(call, message, GRPC_STATUS_OK, "", NULL);
 }
 
 void krpc_finish(krpc_call *call)
 {
-    answer(call, NULL, NULL, "", grpc_empty_slice());
+    answer(call, NULL, GRPC_STATUS_OK, "", NULL);
 }
 
-void krpc_fail(krpc_call *call, const kaena_err *err)
+#define STATUS_TEXT (sizeof((kaena_err *)NULL)->what + sizeof((kaena_err *)NULL)->hint + 2)
+
+/* A google.rpc.Status of |err|, whose message also goes to |text|. */
+static grpc_slice pack_status(const kaena_err *err, grpc_status_code code, char text[STATUS_TEXT])
 {
     kaena_err e = *err;
-    krpc_utf8_scrub(e.what);
-    krpc_utf8_scrub(e.hint);
-    char text[sizeof e.what + sizeof e.hint + 2];
-    (void)snprintf(text, sizeof text, e.hint[0] ? "%s; %s" : "%s", e.what, e.hint);
-
-    Kaena__V1__ErrorDetail d = KAENA__V1__ERROR_DETAIL__INIT;
-    d.reason = (Kaena__V1__ErrorDetail__Reason)e.reason;
-    d.what = e.what;
-    d.needed = e.needed;
-    d.available = e.available;
-    d.hint = e.hint;
-    uint8_t packed[sizeof e.what + sizeof e.hint + 64];
+    Kaena__V1__ErrorDetail d;
+    krpc_pb_detail(&e, &d);
+    (void)snprintf(text, STATUS_TEXT, e.hint[0] ? "%s; %s" : "%s", e.what, e.hint);
+    uint8_t packed[STATUS_TEXT + 64];
     Google__Rpc__Any any = GOOGLE__RPC__ANY__INIT;
     any.type_url = (char *)(uintptr_t)DETAIL_URL;
     any.value.data = packed;
     any.value.len = kaena__v1__error_detail__pack(&d, packed);
     Google__Rpc__Any *details[1] = {&any};
     Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
-    status.code = e.code;
+    status.code = (int32_t)code;
     status.message = text;
     status.n_details = 1;
     status.details = details;
     grpc_slice slice = grpc_slice_malloc(google__rpc__status__get_packed_size(&status));
     (void)google__rpc__status__pack(&status, GRPC_SLICE_START_PTR(slice));
-    answer(call, NULL, &e, text, slice);
+    return slice;
+}
+
+void krpc_reply_with(krpc_call *call, grpc_byte_buffer *message, const kaena_err *detail)
+{
+    char text[STATUS_TEXT];
+    grpc_slice slice = pack_status(detail, GRPC_STATUS_OK, text);
+    answer(call, message, GRPC_STATUS_OK, "", &slice);
+}
+
+void krpc_fail(krpc_call *call, const kaena_err *err)
+{
+    char text[STATUS_TEXT];
+    grpc_slice slice = pack_status(err, (grpc_status_code)err->code, text);
+    answer(call, NULL, (grpc_status_code)err->code, text, &slice);
 }

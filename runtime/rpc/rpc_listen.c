@@ -41,6 +41,7 @@ typedef struct listener {
  * is live while the descriptor still is the socket of that inode number. */
 typedef struct connection {
     ino_t ino; /* 0 = none */
+    uint64_t serial;
     bool has_peer;
     struct ucred peer;
 } connection;
@@ -57,9 +58,10 @@ struct krpc_listeners {
     uv_timer_t pause;
     pthread_t thread;
     pthread_mutex_t lock;
-    connection *connections; /* by descriptor; under lock, as are the next two */
+    connection *connections; /* by descriptor; under lock, as are the next three */
     size_t n_connections;    /* entries */
-    size_t n_open;           /* at most: those seen live in the last count, and later ones */
+    uint64_t last_serial;
+    size_t n_open; /* at most: those seen live in the last count, and later ones */
 };
 
 static void warn(krpc_listeners *ls, const char *text)
@@ -146,6 +148,29 @@ bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out)
     return known;
 }
 
+/* Numbers of connections say where to look for them. */
+#define FD_BITS 24
+
+uint64_t krpc_listeners_connection(krpc_listeners *ls, int fd)
+{
+    uint64_t id = 0;
+    (void)pthread_mutex_lock(&ls->lock);
+    if (fd >= 0 && fd < 1 << FD_BITS && (size_t)fd < ls->n_connections && ls->connections[fd].ino)
+        id = ls->connections[fd].serial << FD_BITS | (uint64_t)fd;
+    (void)pthread_mutex_unlock(&ls->lock);
+    return id;
+}
+
+bool krpc_listeners_connected(krpc_listeners *ls, uint64_t id)
+{
+    size_t fd = (size_t)(id & ((1 << FD_BITS) - 1));
+    (void)pthread_mutex_lock(&ls->lock);
+    const connection *c = fd < ls->n_connections ? &ls->connections[fd] : NULL;
+    bool open = c && c->ino && c->serial == id >> FD_BITS && c->ino == socket_ino((int)fd);
+    (void)pthread_mutex_unlock(&ls->lock);
+    return open;
+}
+
 /* Enters |fd|; false when there are too many. */
 static bool admit(krpc_listeners *ls, int fd, bool is_unix)
 {
@@ -165,7 +190,7 @@ static bool admit(krpc_listeners *ls, int fd, bool is_unix)
     }
     if (ok) {
         connection *c = &ls->connections[fd];
-        *c = (connection){.ino = socket_ino(fd)};
+        *c = (connection){.ino = socket_ino(fd), .serial = ++ls->last_serial};
         socklen_t size = sizeof c->peer;
         c->has_peer = is_unix && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &size) == 0;
         ls->n_open++;

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -59,5 +60,10 @@ void krpc_listeners_hang_up(krpc_listeners *ls, unsigned ms);
 /* Who is at the other end of connection |fd|; false when it is not a unix socket of ours. Thread:
  * any. */
 bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out);
+
+/* A number for connection |fd| that no other connection gets; 0 when it is none of ours. */
+uint64_t krpc_listeners_connection(krpc_listeners *ls, int fd);
+/* Whether the connection of that number still is. */
+bool krpc_listeners_connected(krpc_listeners *ls, uint64_t id);
 
 #endif

@@ -145,6 +145,18 @@ kaena_status krpc_message_of(grpc_byte_buffer *message, krpc_piece *pieces, size
     return KAENA_OK;
 }
 
+void krpc_pb_detail(kaena_err *err, Kaena__V1__ErrorDetail *out)
+{
+    krpc_utf8_scrub(err->what);
+    krpc_utf8_scrub(err->hint);
+    kaena__v1__error_detail__init(out);
+    out->reason = (Kaena__V1__ErrorDetail__Reason)err->reason;
+    out->what = err->what;
+    out->needed = err->needed;
+    out->available = err->available;
+    out->hint = err->hint;
+}
+
 grpc_byte_buffer *krpc_pb_pack(const ProtobufCMessage *message)
 {
     grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(message));

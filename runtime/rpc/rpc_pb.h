@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "err.h"
+#include "kaena/v1/runtime.pb-c.h"
 #include "tensor_wire.h"
 
 /* Bounds what parsing one small request may hold; a message of empty map entries grows about
@@ -25,6 +26,9 @@ kaena_status krpc_pb_parse(grpc_byte_buffer *message, const ProtobufCMessageDesc
  * message of more gets a list from malloc, in |*to_free|. RESOURCE_EXHAUSTED: out of memory. */
 kaena_status krpc_message_of(grpc_byte_buffer *message, krpc_piece *pieces, size_t max,
                              krpc_message *out, krpc_piece **to_free, kaena_err *err) KAENA_CHECKED;
+
+/* |err| as it travels: its texts become UTF-8, and |out| borrows them. */
+void krpc_pb_detail(kaena_err *err, Kaena__V1__ErrorDetail *out);
 
 /* A byte buffer with one slice; the caller's. */
 grpc_byte_buffer *krpc_pb_pack(const ProtobufCMessage *message);

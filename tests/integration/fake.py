@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -57,19 +58,68 @@ def wait_until(condition, what):
         time.sleep(0.01)
 
 
+class _Method:
+    """A method of |client|, in the name of its session."""
+
+    def __init__(self, client, call):
+        self.client = client
+        self.call = call
+
+    def _metadata(self, given):
+        token = self.client.token
+        return [*given, *([("kaena-session", token)] if token else [])]
+
+    def __call__(self, argument, metadata=(), **options):
+        return self.call(argument, metadata=self._metadata(metadata), **options)
+
+    def future(self, argument, metadata=(), **options):
+        return self.call.future(argument, metadata=self._metadata(metadata), **options)
+
+    def with_call(self, argument, metadata=(), **options):
+        return self.call.with_call(argument, metadata=self._metadata(metadata), **options)
+
+
+class Session:
+    """A session's stream over the channel of |client|; what that client does from now on is in its name."""
+
+    def __init__(self, client, token="", name="test"):
+        self.client = client
+        self.ended = threading.Event()
+        client.token = ""
+        self.call = client.method("Session", rt.SessionEvent, "stream_stream")(self._requests(token, name))
+        self.opened = next(self.call).opened
+        self.token = client.token = self.opened.token
+
+    def _requests(self, token, name):
+        yield rt.SessionRequest(token=token, client=name)
+        self.ended.wait()
+
+    def say_goodbye(self):
+        """Ends it in good order."""
+        self.ended.set()
+        assert not list(self.call) and self.call.code() == grpc.StatusCode.OK, self.call
+        self.client.token = ""
+
+    def break_off(self):
+        self.call.cancel()
+        self.ended.set()
+
+
 class Client:
     """The daemon's methods over a channel of its own."""
 
     def __init__(self, target, **options):
         options = {"grpc.use_local_subchannel_pool": 1, "grpc.max_receive_message_length": -1, "grpc.enable_retries": 0,
                    **options}
+        self.token = ""
         self.channel = grpc.insecure_channel(target, options=list(options.items()))
         self.load_call = self.method("Load", rt.LoadResponse, "stream_unary")
         self.infer_call = self.method("Infer", rt.InferResponse)
 
     def method(self, name, answer, kind="unary_unary", service="kaena.v1.Runtime"):
-        return getattr(self.channel, kind)(f"/{service}/{name}", request_serializer=lambda m: m.SerializeToString(),
+        call = getattr(self.channel, kind)(f"/{service}/{name}", request_serializer=lambda m: m.SerializeToString(),
                                            response_deserializer=answer.FromString)
+        return _Method(self, call)
 
     def close(self):
         self.channel.close()
@@ -100,6 +150,9 @@ class Client:
 
     def load_messages(self, messages):
         return self.load_call(iter(messages), timeout=SECONDS).model
+
+    def session(self, token="", **options):
+        return Session(self, token, **options)
 
     def load_path(self, path, name=""):
         return self.load_messages([rt.LoadRequest(options=rt.LoadOptions(path=str(path), name=name))])
@@ -203,6 +256,20 @@ class Krtd:
             except FileNotFoundError:
                 pass
         return held
+
+    def held(self):
+        """Descriptors by what they are, and mappings of files of clients."""
+        process = pathlib.Path(f"/proc/{self.process.pid}")
+        kinds = {}
+        for fd in (process / "fd").iterdir():
+            try:
+                kind = str(fd.readlink()).split("[")[0].split(" ")[0]
+            except FileNotFoundError:
+                continue
+            kinds[kind] = kinds.get(kind, 0) + 1
+        maps = [line.split()[-1] for line in (process / "maps").read_text().splitlines()]
+        kinds["mapped"] = sum("kaena-" in m and "memfd" in m or m.startswith("/dev/shm/") for m in maps)
+        return kinds
 
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
