@@ -18,6 +18,9 @@ kaena_status krt_rundir(char *out, size_t size, kaena_err *err) KAENA_CHECKED;
 kaena_status krt_device_lock(const char *rundir, const char *pci, const char *name, int *fd_out,
                              kaena_err *err) KAENA_CHECKED;
 
+/* As many file descriptors as this process is allowed: connections take one each. */
+void krt_raise_descriptors(void);
+
 /* Processors that this process may use: its CPU set, and the CPU quota of its control groups (v1
  * and v2, rounded up), at least 1. |root| is "" but in tests: it stands before /proc and the mount
  * points. */

@@ -16,8 +16,10 @@
 #include "krt_host.h"
 #include "krt_model.h"
 #include "krt_reload.h"
+#include "krt_sandbox.h"
 #include "krt_watchdog.h"
 #include "log.h"
+#include "rpc_core_log.h"
 
 #define EXIT_USAGE 2
 #define N_LOADERS 2
@@ -85,6 +87,7 @@ static kaena_status start_server(krt_daemon *d, kaena_err *err)
         .on_warning = on_warning,
         .user = d,
     };
+    krpc_core_log_to(on_warning, d);
     KAENA_TRY(krpc_server_create(&o, &d->server, err));
     krpc_server_add_methods(d->server, krt_methods, krt_n_methods);
     KAENA_TRY(listen_all(d, err));
@@ -149,6 +152,11 @@ static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const ch
     kaena_status st = watch(&h, d, s, a, rundir, &loop, &err);
     if (st == KAENA_OK)
         st = start_all(d, threads, &err);
+    /* Where the kernel has no filters, or a container allows none, there is still its own sandbox.
+     */
+    kaena_err sandbox;
+    if (st == KAENA_OK && !a->no_sandbox && krt_sandbox_enter(&sandbox) != KAENA_OK)
+        kaena_log(KAENA_LOG_WARNING, "%s: the daemon runs without it", sandbox.what);
     if (st == KAENA_OK) {
         kaena_log(KAENA_LOG_INFO, "ready: %zu devices, %" PRIu32 " threads", d->config->n_devices,
                   threads);
@@ -194,6 +202,9 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
         if (krt_device_lock(rundir, s->host.chips[config->devices[n_locks]], config->name,
                             &locks[n_locks], &err) != KAENA_OK)
             return fail_start(&err, 1);
+    if (!a->no_sandbox && krt_sandbox_capabilities(config, &err) != KAENA_OK)
+        return fail_start(&err, 1);
+    krt_raise_descriptors();
     kaena_fault_install();
     (void)signal(SIGPIPE, SIG_IGN);
     krt_daemon d = {

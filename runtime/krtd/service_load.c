@@ -8,17 +8,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "file.h"
 #include "krt_clients.h"
+#include "krt_beneath.h"
 #include "krt_model.h"
 #include "log.h"
 #include "rpc_pb.h"
@@ -155,14 +154,14 @@ static void load_from_fd(load *l)
 
 /* ---- by path ---- */
 
-/* The path below the model directory, for openat2; a client on this host may give it whole. */
+/* The path below the model directory; a client on this host may give it whole. */
 static const char *relative(const krt_model_dir *dir, const char *path)
 {
     size_t n = strlen(dir->path);
     if (strncmp(path, dir->path, n) == 0 && path[n] == '/')
         path += n;
     else if (*path == '/')
-        return path; /* RESOLVE_BENEATH refuses it */
+        return path; /* leads out, and is refused */
     while (*path == '/')
         path++;
     return path;
@@ -178,9 +177,7 @@ static kaena_status open_path(load *l, kaena_err *err)
         kaena_err_hint(err, "start krtd with --model-dir, or stream the file");
         return st;
     }
-    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    int fd = (int)syscall(SYS_openat2, dir->fd, relative(dir, l->path), &how, sizeof how);
+    int fd = krt_open_beneath(dir->fd, relative(dir, l->path));
     if (fd < 0 && (errno == EXDEV || errno == ELOOP)) {
         kaena_status st =
             KAENA_FAIL(err, PERMISSION_DENIED, "load '%s': leads out of the model directory '%s'",

@@ -87,8 +87,8 @@ void krpc_server_add_methods(krpc_server *s, const krpc_method *methods, size_t 
 
 /* Listens on "unix:PATH" or "HOST:PORT" ("[::1]:0" and port 0 are understood); see rpc_listen.h.
  * Nothing is accepted before start. |access| is that of a socket file. TCP is TLS where the options
- * have certificates: the core then accepts by itself, and its connections are outside of
- * max_connections and have no socket activation.
+ * have certificates: the core then accepts by itself: max_connections is enforced once a
+ * second, and there is no socket activation.
  * |bound|, when not NULL, gets the address really bound ("127.0.0.1:40123").
  *
  * INVALID_ARGUMENT     not an address

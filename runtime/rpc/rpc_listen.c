@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -24,6 +25,8 @@
 /* How long nothing is accepted when there is not even a descriptor to refuse with. */
 #define PAUSE_MS 100
 #define HANG_UP_STEP_MS 5
+/* The core accepts without asking: what is too much is cut after at most so long. */
+#define CENSUS_MS 1000
 #define FIRST_ACTIVATED_FD 3
 
 typedef struct listener {
@@ -56,6 +59,8 @@ struct krpc_listeners {
     uv_loop_t loop;
     uv_async_t stop;
     uv_timer_t pause;
+    uv_timer_t census; /* of the core's connections */
+    krpc_core_ports core_ports;
     pthread_t thread;
     pthread_mutex_t lock;
     connection *connections; /* by descriptor; under lock, as are the next three */
@@ -125,12 +130,13 @@ void krpc_listeners_hang_up(krpc_listeners *ls, unsigned ms)
         if (ls->connections[fd].ino && ls->connections[fd].ino == socket_ino((int)fd))
             (void)shutdown((int)fd, SHUT_WR);
     (void)pthread_mutex_unlock(&ls->lock);
+    (void)krpc_core_ports_hang_up(&ls->core_ports);
     /* The core closes descriptors without a word: looking is the only way to know. */
     for (unsigned waited = 0; waited < ms; waited += HANG_UP_STEP_MS) {
         (void)pthread_mutex_lock(&ls->lock);
         size_t open = count_open(ls);
         (void)pthread_mutex_unlock(&ls->lock);
-        if (!open)
+        if (!open && !krpc_core_ports_hang_up(&ls->core_ports))
             return;
         struct timespec t = {.tv_nsec = HANG_UP_STEP_MS * 1000000L};
         (void)nanosleep(&t, NULL);
@@ -232,6 +238,24 @@ static void refuse_one(krpc_listeners *ls, int listen_fd)
     (void)uv_timer_start(&ls->pause, on_pause_over, PAUSE_MS, 0);
 }
 
+static void warn_full(krpc_listeners *ls)
+{
+    if (!ls->warned_full)
+        warn(ls, "connection limit reached: new connections are refused; raise "
+                 "limits.connections");
+    ls->warned_full = true;
+}
+
+static void on_census(uv_timer_t *timer)
+{
+    krpc_listeners *ls = timer->data;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        limit.rlim_cur = RLIM_INFINITY;
+    if (krpc_core_ports_cap(&ls->core_ports, ls->options.max_connections, limit.rlim_cur / 4 * 3))
+        warn_full(ls);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -249,10 +273,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         if (fd < 0)
             return;
         if (!admit(ls, fd, l->is_unix)) {
-            if (!ls->warned_full)
-                warn(ls, "connection limit reached: new connections are refused; raise "
-                         "limits.connections");
-            ls->warned_full = true;
+            warn_full(ls);
             (void)close(fd);
             continue;
         }
@@ -473,6 +494,15 @@ kaena_status krpc_listeners_add(krpc_listeners *ls, const krpc_address *a, krpc_
     return a->is_unix ? add_unix(ls, a->path, access, err) : add_tcp(ls, a, bound, err);
 }
 
+kaena_status krpc_listeners_add_core_port(krpc_listeners *ls, uint16_t port, kaena_err *err)
+{
+    krpc_core_ports *p = &ls->core_ports;
+    if (p->n == KRPC_MAX_CORE_PORTS)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "more than %d TLS ports", KRPC_MAX_CORE_PORTS);
+    p->port[p->n++] = port;
+    return KAENA_OK;
+}
+
 kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err)
 {
     const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
@@ -522,6 +552,11 @@ kaena_status krpc_listeners_start(krpc_listeners *ls, kaena_err *err)
     if (rc == 0)
         rc = uv_timer_init(&ls->loop, &ls->pause);
     ls->pause.data = ls;
+    if (rc == 0)
+        rc = uv_timer_init(&ls->loop, &ls->census);
+    ls->census.data = ls;
+    if (rc == 0 && ls->core_ports.n)
+        rc = uv_timer_start(&ls->census, on_census, CENSUS_MS, CENSUS_MS);
     for (size_t i = 0; i < ls->n_sockets && rc == 0; i++) {
         listener *l = &ls->sockets[i];
         l->poll.data = l;
@@ -553,6 +588,7 @@ void krpc_listeners_stop(krpc_listeners *ls)
         (void)uv_async_send(&ls->stop);
         (void)pthread_join(ls->thread, NULL);
     }
+    krpc_core_ports_stop(&ls->core_ports);
     uv_walk(&ls->loop, close_handle, NULL);
     (void)uv_run(&ls->loop, UV_RUN_DEFAULT);
     for (size_t i = 0; i < ls->n_sockets; i++) {

@@ -10,6 +10,7 @@
 
 #include "err.h"
 #include "rpc_address.h"
+#include "rpc_core_ports.h"
 
 typedef struct krpc_listeners krpc_listeners;
 
@@ -40,6 +41,11 @@ kaena_status krpc_listeners_add(krpc_listeners *ls, const krpc_address *address,
 /* Binds a TCP address and lets it go again, so that whoever binds it next has no excuse. Fails as
  * krpc_listeners_add. */
 kaena_status krpc_tcp_probe(const krpc_address *address, kaena_err *err) KAENA_CHECKED;
+
+/* Before start: the core listens on |port|. Its connections, counted once a second, are held to the
+ * limit, those beyond are cut; stop and hang_up are for them, too. RESOURCE_EXHAUSTED: too many. */
+kaena_status krpc_listeners_add_core_port(krpc_listeners *ls, uint16_t port,
+                                          kaena_err *err) KAENA_CHECKED;
 
 /* Takes what systemd passed, |*n_out| sockets, perhaps none. */
 kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err) KAENA_CHECKED;

@@ -170,7 +170,7 @@ static kaena_status listen_tls(krpc_server *s, const krpc_address *a, char bound
     if (bound)
         (void)snprintf(bound, 256, brackets ? "[%s]:%d" : "%s:%d",
                        a->host[0] ? a->host : "::", port);
-    return KAENA_OK;
+    return krpc_listeners_add_core_port(s->listeners, (uint16_t)port, err);
 }
 
 kaena_status krpc_server_listen(krpc_server *s, const char *address, krpc_access access,

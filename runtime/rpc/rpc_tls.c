@@ -225,7 +225,9 @@ static grpc_ssl_certificate_config_reload_status fetch(void *user,
     if (fresh) {
         grpc_ssl_pem_key_cert_pair pair = {.private_key = tls->pem.key,
                                            .cert_chain = tls->pem.cert};
-        *out = grpc_ssl_server_certificate_config_create(tls->pem.client_ca, &pair, 1);
+        /* The core wants roots, also where no client is asked for a certificate. */
+        const char *roots = tls->pem.client_ca ? tls->pem.client_ca : tls->pem.cert;
+        *out = grpc_ssl_server_certificate_config_create(roots, &pair, 1);
         p->seen = tls->generation;
     }
     (void)pthread_mutex_unlock(&tls->lock);

@@ -232,7 +232,7 @@ class Krtd:
             raise RuntimeError(f"krtd ended with {self.process.returncode}: {self.log()}")
         for line in self.log().splitlines():
             if "listening on 127.0.0.1:" in line:
-                self.tcp = line.split()[-1]
+                self.tcp = line.split("listening on ")[1].split()[0]
 
     def log(self):
         return self.log_path.read_text()

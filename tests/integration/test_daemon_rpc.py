@@ -186,6 +186,18 @@ class Pitfalls(fake.TestCase):
             children = "".join(pathlib.Path(tasks, t, "children").read_text() for t in os.listdir(tasks))
             self.assertEqual(children, "")
 
+    def test_11_calls_of_a_connection_are_bounded(self):
+        """What is too much for a connection waits in its client: nobody else notices, and nothing is lost."""
+        with Krtd(limits={"streams": 3}) as krtd, krtd.client() as client, krtd.client() as other:
+            other.load(model(sleep_ms=1500))
+            for others, answered_first in ((2, True), (3, False)):
+                before = other.model("m").inferences
+                calls = [client.infer_later(request()) for _ in range(others)]
+                fake.wait_until(lambda: other.model("m").queued == others - 1, "one runs, the others wait")
+                client.devices()
+                self.assertEqual(other.model("m").inferences == before, answered_first)
+                self.assertEqual([c.code() for c in calls], [grpc.StatusCode.OK] * others)
+
     def test_11_connections_are_counted(self):
         with Krtd(limits={"connections": 5}) as krtd:
             idle = [krtd.connect() for _ in range(5)]

@@ -1,10 +1,13 @@
 #!/usr/bin/python3
 """Starting a daemon: its command line, configuration, devices, and what it tells systemd."""
 
+import grp
 import json
 import os
 import pathlib
+import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import unittest
@@ -118,6 +121,83 @@ class Start(unittest.TestCase):
             with Krtd(rundir=krtd.dir) as again:
                 pass
             krtd.process = again.process
+
+    def test_what_it_gives_up(self):
+        def threads(krtd):
+            for status in pathlib.Path(f"/proc/{krtd.process.pid}/task").glob("*/status"):
+                yield dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+
+        with Krtd() as krtd:
+            for thread in threads(krtd):
+                self.assertEqual((thread["CapPrm"], thread["CapEff"], thread["CapInh"], thread["NoNewPrivs"],
+                                  thread["Seccomp"]), (*["0" * 16] * 3, "1", "2"), thread["Name"])
+            with krtd.client() as client:
+                client.load(fake.model())
+                client.infer(fake.request())
+        with Krtd("--no-sandbox") as krtd:
+            own = pathlib.Path("/proc/self/status").read_text()
+            for thread in threads(krtd):
+                self.assertIn(f"CapEff:\t{thread['CapEff']}\n", own)
+                self.assertIn(f"Seccomp:\t{thread['Seccomp']}\n", own)
+
+    def test_who_may_use_the_socket(self):
+        for mode in ("0600", "0666", "0"):
+            with Krtd("--socket-mode", mode, "--socket-group", "daemon") as krtd:
+                meta = krtd.path.stat()
+                self.assertEqual((stat.S_IMODE(meta.st_mode), meta.st_gid),
+                                 (int(mode, 8), grp.getgrnam("daemon").gr_gid if os.geteuid() == 0 else meta.st_gid))
+        status, _, log = self.run_krtd("--listen", f"unix:{self.dir.name}/a", "--socket-group", "no-such-group")
+        self.assertEqual(status, 1)
+        self.assertIn("there is no group 'no-such-group'", log)
+        for mode in ("rw", "0888", "01000", ""):
+            status, _, log = self.run_krtd("--socket-mode", mode)
+            self.assertEqual(status, 2)
+            self.assertIn(f"--socket-mode '{mode}': must be octal", log)
+
+    def test_reload(self):
+        path = self.config(limits={"models": 1}, model_dir=self.dir.name)
+        with Krtd("--config", path, listen=False, rundir=self.dir.name) as krtd:
+            krtd.socket = f"unix:{self.dir.name}/a.sock"
+            pathlib.Path(self.dir.name, "m").write_text(fake.model())
+            other = pathlib.Path(self.dir.name, "other")
+            other.mkdir()
+
+            def reload(says, **daemon):
+                before = krtd.log().count(says)
+                self.config(**daemon)
+                krtd.signal(signal.SIGHUP)
+                fake.wait_until(lambda: krtd.log().count(says) > before, says)
+
+            with krtd.client() as client:
+                client.load_path("m", "1")
+                with self.assertRaises(fake.grpc.RpcError):
+                    client.load_path("m", "2")
+                reload("reload: done", limits={"models": 2}, model_dir=self.dir.name)
+                client.load_path("m", "2")
+                reload("reload: done", limits={"models": 3}, model_dir=str(other))
+                with self.assertRaises(fake.grpc.RpcError) as caught:
+                    client.load_path("m", "3")
+                self.assertEqual(caught.exception.code(), fake.grpc.StatusCode.NOT_FOUND)
+                pathlib.Path(other, "n").write_text(fake.model())
+                client.load_path("n", "3")
+                # What cannot be done leaves everything as it was.
+                reload("reload: model directory '/nowhere'", limits={"models": 9}, model_dir="/nowhere")
+                reload("daemons[0].nonsense: unknown key", limits={"models": 9}, nonsense=1)
+                with self.assertRaises(fake.grpc.RpcError) as caught:
+                    client.load_path("n", "4")
+                self.assertEqual(caught.exception.code(), fake.grpc.StatusCode.RESOURCE_EXHAUSTED)
+                reload("reload: done", limits={"models": 4}, model_dir=None)
+                with self.assertRaises(fake.grpc.RpcError) as caught:
+                    client.load_path("n", "4")
+                self.assertEqual(caught.exception.code(), fake.grpc.StatusCode.PERMISSION_DENIED)
+                client.load(fake.model(), "4")
+                reload("reload: done", threads=7, listen=[f"unix:{self.dir.name}/z.sock"],
+                       limits={"connections": 7, "streams": 7, "message_bytes": 77777, "rpc_bytes": 1 << 30})
+                for what in ("where it listens", "threads", "limits.connections", "limits.streams", "limits.message_bytes",
+                             "limits.rpc_bytes"):
+                    self.assertIn(f"reload: {what}", krtd.log())
+                self.assertNotIn("reload: devices", krtd.log())
+                self.assertEqual(len(client.models()), 4)
 
     def test_two_daemons_of_one_configuration(self):
         config = self.config()

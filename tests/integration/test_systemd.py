@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""deploy/systemd/krtd.service is a unit that systemd takes, and krtd speaks its protocol."""
+"""deploy/systemd has units that systemd takes, closed as far as they can be, and krtd speaks its protocol."""
 
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -11,19 +12,26 @@ import tempfile
 
 import daemon
 
-UNIT = daemon.SOURCE / "deploy" / "systemd" / "krtd.service"
+UNITS = daemon.SOURCE / "deploy" / "systemd"
+MOST_EXPOSED = 2.0
 
 
-def check_unit(directory):
+def check_units(directory):
     """The command becomes the krtd that was built, since the installed one may be absent."""
-    text, count = re.subn(r"^ExecStart=krtd\b", f"ExecStart={daemon.KRTD}", UNIT.read_text(), flags=re.M)
-    assert count == 1, "no ExecStart=krtd"
-    unit = os.path.join(directory, "krtd.service")
-    with open(unit, "w", encoding="utf-8") as file:
-        file.write(text)
-    done = subprocess.run(["systemd-analyze", "verify", unit], check=False, text=True, capture_output=True)
-    complaints = [line for line in done.stderr.splitlines() if "krtd" in line]
-    assert done.returncode == 0 and not complaints, done.stderr
+    for name in ("krtd.service", "krtd@.service", "krtd.target"):
+        text, count = re.subn(r"^ExecStart=krtd\b", f"ExecStart={daemon.KRTD}", (UNITS / name).read_text(), flags=re.M)
+        assert count == name.endswith(".service"), f"{name}: no ExecStart=krtd"
+        (pathlib.Path(directory) / name).write_text(text, encoding="utf-8")
+    for name in ("krtd.service", "krtd@krtd0.service", "krtd.target"):
+        done = subprocess.run(["systemd-analyze", "verify", os.path.join(directory, name)], check=False, text=True,
+                              capture_output=True)
+        complaints = [line for line in done.stderr.splitlines() if "krtd" in line]
+        assert done.returncode == 0 and not complaints, done.stderr
+    for name in ("krtd.service", "krtd@.service"):
+        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", os.path.join(directory, name)],
+                              check=False, text=True, capture_output=True)
+        level = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
+        assert level and float(level.group(1)) <= MOST_EXPOSED, done.stdout + done.stderr
 
 
 def check_readiness(directory):
@@ -54,7 +62,7 @@ def main():
         check_readiness(directory)
         if not shutil.which("systemd-analyze"):
             daemon.skip("systemd-analyze is not installed (scripts/setup)")
-        check_unit(directory)
+        check_units(directory)
 
 
 if __name__ == "__main__":
