@@ -41,7 +41,8 @@ static kind kind_of(const krpc_core_ports *p, int fd)
 }
 
 /* Calls |fn| with a descriptor of its own for each socket of |wanted|: the core may close its, and
- * the number be another's, at any time. Returns how many descriptors of any kind there are, about. */
+ * the number be another's, at any time. Returns how many descriptors of any kind there are, about.
+ */
 static size_t each(const krpc_core_ports *p, kind wanted, void (*fn)(void *arg, int fd), void *arg)
 {
     DIR *dir = p->n ? opendir("/proc/self/fd") : NULL;

@@ -5,6 +5,7 @@ import grp
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 import unittest
 
+import daemon
 import fake
 from fake import Krtd
 
@@ -198,6 +200,30 @@ class Start(unittest.TestCase):
                     self.assertIn(f"reload: {what}", krtd.log())
                 self.assertNotIn("reload: devices", krtd.log())
                 self.assertEqual(len(client.models()), 4)
+
+    def test_the_documented_limits_are_the_limits(self):
+        def value(text):
+            return eval(re.sub(r"UINT64_C\((\w+)\)", r"\1", text), {"INT32_MAX": 2**31 - 1})  # pylint: disable=eval-used
+
+        source = (daemon.SOURCE / "runtime/krtd/krt_limits.def").read_text()
+        rows = re.findall(r'^KRT_LIMIT(?:_FIXED)?\((\w+), ([^,]+), ([^,]+), ([^,]+), "([^"]+)"\)', source, re.M)
+        expected = [f"| `{name}` | {value(fallback)} | {value(least)} | {value(most)} | {what} |"
+                    for name, fallback, least, most, what in rows]
+        text = (daemon.SOURCE / "docs/daemon.md").read_text().split("| limit | default |")[1].split("\n\n")[0]
+        self.assertEqual(text.splitlines()[2:], expected)
+
+    def test_processors_are_shared_by_the_daemons_of_the_host(self):
+        processors = len(os.sched_getaffinity(0))
+        for n, more, threads in ((1, {}, None), (2, {}, None), (3, {}, None), (3, {"threads": 5}, 5)):
+            path = pathlib.Path(self.dir.name, "krtd.json")
+            path.write_text(json.dumps({"version": 1, "chips": [{"pci": f"00:0{i}.0"} for i in range(n)], "daemons": [
+                {"name": f"d{i}", "listen": [f"unix:{self.dir.name}/{i}.sock"], "devices": [i], **more} for i in range(n)]}))
+            with Krtd("--config", path, "--name", f"d{n - 1}", listen=False, rundir=self.dir.name) as krtd:
+                found = int(re.search(r"ready: 1 devices, (\d+) threads", krtd.log()).group(1))
+                self.assertLessEqual(found, threads or max(1, processors // n), "a quota may make it less")
+                self.assertGreaterEqual(found, threads or 1)
+            with Krtd("--config", path, "--name", f"d{n - 1}", "--threads", "2", listen=False, rundir=self.dir.name) as krtd:
+                self.assertIn("ready: 1 devices, 2 threads", krtd.log())
 
     def test_two_daemons_of_one_configuration(self):
         config = self.config()
