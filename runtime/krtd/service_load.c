@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "file.h"
-#include "krt_clients.h"
 #include "krt_beneath.h"
+#include "krt_clients.h"
 #include "krt_model.h"
 #include "log.h"
 #include "rpc_pb.h"
