@@ -210,7 +210,7 @@ class Start(unittest.TestCase):
         expected = [f"| `{name}` | {value(fallback)} | {value(least)} | {value(most)} | {what} |"
                     for name, fallback, least, most, what in rows]
         text = (daemon.SOURCE / "docs/daemon.md").read_text().split("| limit | default |")[1].split("\n\n")[0]
-        self.assertEqual(text.splitlines()[2:], expected)
+        self.assertEqual(text.splitlines()[2:], expected, "the table in docs/daemon.md should be\n" + "\n".join(expected))
 
     def test_processors_are_shared_by_the_daemons_of_the_host(self):
         processors = len(os.sched_getaffinity(0))
