@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kaena/v1/runtime.pb-c.h"
+#include "krt_reason.h"
 
 #define NAME_TEXT 128
 
@@ -88,20 +88,17 @@ static kaena_status check_input(const char *model, const krt_image_info *info,
                          kaena_shape_print(&t->shape, expected, sizeof expected),
                          print_wire_shape(w, got));
     }
-    if (w->payload == KRPC_PAYLOAD_SHARED)
-        return BAD_INPUT("model '%s': input '%s': no shared region %" PRIu64
-                         " is mapped; send the bytes in 'data'",
-                         model, t->name, w->shared.region);
     if (w->n_strings)
         return BAD_INPUT(
             "model '%s': input '%s': 'strings' is for STRING tensors; send %s bytes in "
             "'data'",
             model, t->name, kaena_dtype_name(t->dtype));
-    if (w->data.size != t->bytes) {
+    uint64_t size = w->payload == KRPC_PAYLOAD_SHARED ? w->shared.size : w->data.size;
+    if (size != t->bytes) {
         char shape[KAENA_SHAPE_TEXT];
-        return BAD_INPUT("model '%s': input '%s': expected %zu bytes (%s %s), got %zu", model,
+        return BAD_INPUT("model '%s': input '%s': expected %zu bytes (%s %s), got %" PRIu64, model,
                          t->name, t->bytes, kaena_dtype_name(t->dtype),
-                         kaena_shape_print(&t->shape, shape, sizeof shape), w->data.size);
+                         kaena_shape_print(&t->shape, shape, sizeof shape), size);
     }
     return KAENA_OK;
 }
@@ -118,13 +115,24 @@ static kaena_status read_value(const char *model, const krt_image_info *info,
     const krt_tensor *t = &info->in[i];
     char list[200];
     kaena_status st =
-        krt_value_read(message, w, t->form, &s->arena, &s->values[i], &s->inputs[i], err);
+        krt_value_read(message, w, t->form, &s->arena, &s->values[i], &s->inputs[i].data, err);
     if (st == KAENA_OK)
         return KAENA_OK;
     list_tensors(info->in, info->n_in, list, sizeof list);
     kaena_err_hint(err, "the model's inputs: %s", list);
     err->reason = KAENA__V1__ERROR_DETAIL__REASON__BAD_TENSOR;
     return kaena_err_wrap(err, st, "model '%s': input '%s'", model, t->name);
+}
+
+/* Numbers of regions begin with 1. */
+static kaena_status check_region(const char *model, const char *kind, const char *name,
+                                 const krpc_shared *r, kaena_err *err)
+{
+    if (r->region)
+        return KAENA_OK;
+    return KRT_FAIL(err, INVALID_ARGUMENT, BAD_REGION,
+                    "model '%s': %s '%s': region 0 is none: MapSharedMemory gives its number",
+                    model, kind, name);
 }
 
 static kaena_status select_inputs(const char *model, const krt_image_info *info,
@@ -146,9 +154,15 @@ static kaena_status select_inputs(const char *model, const krt_image_info *info,
             KAENA_TRY(read_value(model, info, message, w, i, s, err));
         } else {
             KAENA_TRY(check_input(model, info, w, &info->in[i], err));
-            s->inputs[i] = w->data;
+            s->inputs[i].data = w->data;
         }
-        s->input_bytes += w->data.size;
+        if (w->payload == KRPC_PAYLOAD_SHARED) {
+            KAENA_TRY(check_region(model, "input", info->in[i].name, &w->shared, err));
+            s->inputs[i].shared = w->shared;
+            s->shared = true;
+        } else {
+            s->input_bytes += w->data.size;
+        }
     }
     for (size_t i = 0; i < info->n_in; i++)
         if (!seen[i])
@@ -167,13 +181,75 @@ static kaena_status select_outputs(const char *model, const krt_image_info *info
             return BAD_OUTPUT("model '%s' has no output '%s'", model,
                               krpc_range_text(message, &wire->outputs[k], name, sizeof name));
         for (size_t j = 0; j < k; j++)
-            if (s->outputs[j] == i)
+            if (s->outputs[j].index == i)
                 return BAD_OUTPUT("model '%s': output '%s' is asked for twice", model,
                                   info->out[i].name);
-        s->outputs[s->n_outputs++] = (uint32_t)i;
+        s->outputs[s->n_outputs++].index = (uint32_t)i;
     }
     for (size_t i = 0; i < info->n_out && !wire->n_outputs; i++)
-        s->outputs[s->n_outputs++] = (uint32_t)i;
+        s->outputs[s->n_outputs++].index = (uint32_t)i;
+    return KAENA_OK;
+}
+
+/* Puts an output that is wanted into shared memory. */
+static kaena_status place_output(const char *model, const krt_image_info *info,
+                                 const krpc_shared *range, size_t i, krt_selection *s,
+                                 kaena_err *err)
+{
+    const krt_tensor *t = &info->out[i];
+    size_t k = 0;
+    while (k < s->n_outputs && s->outputs[k].index != i)
+        k++;
+    if (k == s->n_outputs)
+        return BAD_OUTPUT("model '%s': a place for output '%s', which is not asked for", model,
+                          t->name);
+    if (s->outputs[k].place.region)
+        return BAD_OUTPUT("model '%s': output '%s' has two places", model, t->name);
+    if (t->form != KOP_FORM_TENSOR || t->dtype == KAENA_STRING)
+        return BAD_OUTPUT("model '%s': output '%s' is no tensor of numbers: it cannot be placed in "
+                          "shared memory",
+                          model, t->name);
+    if (range->size < t->bytes) {
+        kaena_status st =
+            BAD_OUTPUT("model '%s': output '%s' has %zu bytes, its place has %" PRIu64, model,
+                       t->name, t->bytes, range->size);
+        err->needed = t->bytes;
+        err->available = range->size;
+        return st;
+    }
+    s->outputs[k].place = *range;
+    s->shared = true;
+    return check_region(model, "output", t->name, range, err);
+}
+
+static kaena_status select_places(const char *model, const krt_image_info *info,
+                                  const krpc_message *message, const krpc_infer_request *wire,
+                                  krt_selection *s, kaena_err *err)
+{
+    char name[NAME_TEXT];
+    for (size_t k = 0; k < wire->n_places; k++) {
+        const krpc_place *p = &wire->places[k];
+        size_t i = find(info->out, info->n_out, message, &p->name);
+        if (i == info->n_out)
+            return BAD_OUTPUT("model '%s' has no output '%s'", model,
+                              krpc_range_text(message, &p->name, name, sizeof name));
+        KAENA_TRY(place_output(model, info, &p->range, i, s, err));
+    }
+    return KAENA_OK;
+}
+
+static kaena_status select_rest(const char *model, const krt_image_info *info,
+                                const krpc_message *message, const krpc_infer_request *wire,
+                                krt_selection *s, kaena_err *err)
+{
+    KAENA_TRY(select_outputs(model, info, message, wire, s, err));
+    KAENA_TRY(select_places(model, info, message, wire, s, err));
+    if (wire->priority < KRT_PRIORITY_MIN || wire->priority > KRT_PRIORITY_MAX)
+        return KAENA_FAIL(err, INVALID_ARGUMENT,
+                          "model '%s': priority %" PRId32 ": must be %d to %d", model,
+                          wire->priority, KRT_PRIORITY_MIN, KRT_PRIORITY_MAX);
+    s->priority = wire->priority;
+    s->check_finite = wire->check_finite;
     return KAENA_OK;
 }
 
@@ -186,14 +262,19 @@ kaena_status krt_select(const char *model, const krt_image_info *info, const krp
     size_t bytes = 0;
     for (size_t i = 0; i < message->n_pieces; i++)
         bytes += message->pieces[i].size;
-    kaena_arena_init(&s.arena, VALUES_FLOOR + VALUES_FACTOR * bytes);
+    bytes = VALUES_FLOOR + VALUES_FACTOR * bytes;
+    for (size_t i = 0; i < wire->n_inputs; i++) /* these are copied, too */
+        if (wire->inputs[i].payload == KRPC_PAYLOAD_SHARED &&
+            wire->inputs[i].shared.size <= SIZE_MAX / 2 - bytes)
+            bytes += wire->inputs[i].shared.size;
+    kaena_arena_init(&s.arena, bytes);
     if (info->values)
         s.values = calloc(info->n_in + 1, sizeof *s.values);
     bool ok = s.inputs && s.outputs && (s.values || !info->values);
     kaena_status st = ok ? select_inputs(model, info, message, wire, &s, err)
                          : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     if (st == KAENA_OK)
-        st = select_outputs(model, info, message, wire, &s, err);
+        st = select_rest(model, info, message, wire, &s, err);
     if (st == KAENA_OK)
         *out = s;
     else

@@ -7,12 +7,32 @@
 #include "krt_backend.h"
 #include "tensor_wire.h"
 
+/* Priorities of requests. */
+#define KRT_PRIORITY_MIN (-8)
+#define KRT_PRIORITY_MAX 7
+
+/* Where the bytes of an input lie: in the message, or in shared memory (|region| is not 0). */
+typedef struct krt_source {
+    krpc_range data;
+    krpc_shared shared;
+} krt_source;
+
+/* An output that is wanted: index of the model's, and where to put it (|region| 0: into the
+ * answer). */
+typedef struct krt_wanted {
+    uint32_t index;
+    krpc_shared place;
+} krt_wanted;
+
 /* What a request chose, in the model's order. */
 typedef struct krt_selection {
-    krpc_range *inputs; /* [n_in] of the model: where the data lies */
-    uint32_t *outputs;  /* indices of the model's outputs, in the order of the answer */
+    krt_source *inputs;  /* [n_in] of the model */
+    krt_wanted *outputs; /* in the order of the answer */
     size_t n_outputs;
-    size_t input_bytes;
+    size_t input_bytes; /* that the message carries */
+    bool shared;        /* some input or output lies in shared memory */
+    int32_t priority;
+    bool check_finite;
     /* Of a model that takes values (krt_image_info.values): types, shapes and what is not numbers;
      * the numbers are filled in from |inputs|. Memory is |arena|'s. */
     kop_tensor *values; /* [n_in] */

@@ -6,10 +6,7 @@
 
 #include "rpc_pb.h"
 
-/* Answers up to this size go out as one slice; larger ones point into the output buffer. */
-#define FLAT_BYTES 4096
-
-/* ---- life ---- */
+/* ---- arrival ---- */
 
 kaena_status krt_arrival_init(krt_arrival *a, grpc_byte_buffer *bytes, kaena_err *err)
 {
@@ -30,7 +27,7 @@ void krt_arrival_fini(krt_arrival *a)
     a->more_pieces = NULL;
 }
 
-static void move_arrival(krt_arrival *to, krt_arrival *from)
+void krt_arrival_move(krt_arrival *to, krt_arrival *from)
 {
     size_t n = from->message.n_pieces;
     *to = *from;
@@ -39,35 +36,23 @@ static void move_arrival(krt_arrival *to, krt_arrival *from)
     from->more_pieces = NULL;
 }
 
-static krt_inference *allocate(krt_model *m)
+static krt_inference *allocate(krt_model *m, size_t n_wanted)
 {
-    size_t n_in = m->info.n_in, n_out = m->info.n_out;
-    size_t pointers = (n_in + n_out) * sizeof(void *);
-    krt_inference *r =
-        calloc(1, sizeof *r + pointers + (m->info.values ? n_out : 0) * sizeof(kop_tensor));
+    size_t n_in = m->info.n_in, n_out = m->info.n_out, n_shared = n_in + n_wanted;
+    size_t pointers = (n_in + n_out) * sizeof(void *), ranges = n_shared * sizeof(krt_range);
+    krt_inference *r = calloc(1, sizeof *r + pointers + ranges +
+                                     (m->info.values ? n_out : 0) * sizeof(kop_tensor));
     if (!r)
         return NULL;
-    r->out_tensor = (kop_tensor *)(void *)((char *)(r + 1) + pointers);
-    r->in_ptr = (const void **)(void *)(r + 1);
+    char *at = (char *)(r + 1);
+    r->in_ptr = (const void **)(void *)at;
     r->out_ptr = (void **)(void *)(r->in_ptr + n_in);
+    r->shared = (krt_range *)(void *)(at + pointers);
+    r->n_shared = n_shared;
+    r->out_tensor = (kop_tensor *)(void *)(at + pointers + ranges);
     r->refs = 1;
     r->m = m;
     return r;
-}
-
-/* Chooses the inputs and outputs of |wire|, for a model that is held. */
-static kaena_status select_tensors(krt_inference *r, const krpc_message *message,
-                                   const krpc_infer_request *wire, kaena_err *err)
-{
-    const krt_model *m = r->m;
-    KAENA_TRY(krt_select(m->name, &m->info, message, wire, &r->selection, err));
-    if (!m->info.values)
-        return KAENA_OK;
-    kaena_status st = m->daemon->backend->check(m->image, r->selection.values, err);
-    if (st == KAENA_OK)
-        return KAENA_OK;
-    krt_selection_fini(&r->selection);
-    return kaena_err_wrap(err, st, "model '%s'", m->name);
 }
 
 /* A reference to the model that |wire| names, held: its description may be read. */
@@ -90,33 +75,133 @@ static kaena_status find_model(krt_daemon *d, const krpc_message *message,
     return st;
 }
 
-kaena_status krt_inference_create(krt_daemon *d, krt_arrival *arrival, uint64_t deadline_ns,
-                                  const krt_asker *asker, void *user, krt_inference **out,
-                                  kaena_err *err)
+/* ---- shared memory ---- */
+
+static kaena_status use(krt_inference *r, const krt_asking *asking, uint64_t client, size_t i,
+                        const krpc_shared *at, const char *kind, const char *name, kaena_err *err)
 {
-    krpc_infer_request wire;
-    krt_model *m;
-    KAENA_TRY(krpc_read_infer_request(&arrival->message, &wire, err));
-    KAENA_TRY(find_model(d, &arrival->message, &wire, &m, err));
-    krt_inference *r = allocate(m);
-    kaena_status st = r ? select_tensors(r, &arrival->message, &wire, err)
-                        : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
-    if (st != KAENA_OK) {
-        (void)pthread_mutex_lock(&m->lock);
-        m->holds--;
-        krt_model_settle(m);
-        (void)pthread_mutex_unlock(&m->lock);
-        (void)krt_model_unref(m);
-        free(r);
+    krt_range *to = &r->shared[i];
+    kaena_status st = krt_region_use(asking->daemon->clients->regions, client, at->region,
+                                     at->offset, at->size, &to->region, &to->data, err);
+    to->size = (size_t)at->size;
+    if (st == KAENA_OK)
+        return KAENA_OK;
+    return kaena_err_wrap(err, st, "model '%s': %s '%s'", r->m->name, kind, name);
+}
+
+static bool overlap(const krt_range *a, const krt_range *b)
+{
+    return a->region && a->region == b->region && a->data < b->data + b->size &&
+           b->data < a->data + a->size;
+}
+
+/* Outputs are written while inputs are still read. */
+static kaena_status check_overlap(const krt_inference *r, kaena_err *err)
+{
+    const krt_image_info *info = &r->m->info;
+    for (size_t i = info->n_in; i < r->n_shared; i++)
+        for (size_t k = 0; k < i; k++) {
+            if (!overlap(&r->shared[i], &r->shared[k]))
+                continue;
+            const krt_wanted *w = r->selection.outputs;
+            return KRT_FAIL(
+                err, INVALID_ARGUMENT, BAD_REGION,
+                "model '%s': the place of output '%s' overlaps that of %s '%s'", r->m->name,
+                info->out[w[i - info->n_in].index].name, k < info->n_in ? "input" : "output",
+                k < info->n_in ? info->in[k].name : info->out[w[k - info->n_in].index].name);
+        }
+    return KAENA_OK;
+}
+
+static kaena_status use_regions(krt_inference *r, const krt_asking *asking, kaena_err *err)
+{
+    const krt_image_info *info = &r->m->info;
+    const krt_selection *s = &r->selection;
+    if (!s->shared)
+        return KAENA_OK;
+    uint64_t client = asking->client ? asking->client : krpc_call_connection(asking->call);
+    for (size_t i = 0; i < info->n_in; i++)
+        if (s->inputs[i].shared.region)
+            KAENA_TRY(
+                use(r, asking, client, i, &s->inputs[i].shared, "input", info->in[i].name, err));
+    for (size_t i = 0; i < s->n_outputs; i++)
+        if (s->outputs[i].place.region)
+            KAENA_TRY(use(r, asking, client, info->n_in + i, &s->outputs[i].place, "output",
+                          info->out[s->outputs[i].index].name, err));
+    return check_overlap(r, err);
+}
+
+/* ---- life ---- */
+
+/* Chooses the inputs and outputs of |wire|, for a model that is held. */
+static kaena_status choose(krt_model *m, const krt_asking *asking, const krpc_message *message,
+                           const krpc_infer_request *wire, krt_inference **out, kaena_err *err)
+{
+    krt_selection s;
+    KAENA_TRY(krt_select(m->name, &m->info, message, wire, &s, err));
+    kaena_status st = KAENA_OK;
+    if (m->info.values) {
+        st = m->daemon->backend->check(m->image, s.values, err);
+        if (st != KAENA_OK)
+            (void)kaena_err_wrap(err, st, "model '%s'", m->name);
+    }
+    krt_inference *r = st == KAENA_OK ? allocate(m, s.n_outputs) : NULL;
+    if (st == KAENA_OK && !r)
+        st = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    if (!r) {
+        krt_selection_fini(&s);
         return st;
     }
-    move_arrival(&r->arrival, arrival);
-    r->asker = asker;
-    r->user = user;
+    r->selection = s;
+    st = use_regions(r, asking, err);
+    if (st == KAENA_OK) {
+        *out = r;
+        return KAENA_OK;
+    }
+    krt_inference_release_buffers(r);
+    krt_selection_fini(&r->selection);
+    free(r);
+    return st;
+}
+
+/* The hold of find_model. */
+static void let_go(krt_model *m)
+{
+    (void)pthread_mutex_lock(&m->lock);
+    m->holds--;
+    krt_model_settle(m);
+    (void)pthread_mutex_unlock(&m->lock);
+}
+
+kaena_status krt_inference_create(const krt_asking *asking, krt_arrival *arrival,
+                                  const krpc_range *part, krt_inference **out, kaena_err *err)
+{
+    const krpc_message *message = &arrival->message;
+    krpc_infer_request wire;
+    krt_model *m;
+    krt_inference *r = NULL;
+    KAENA_TRY(part ? krpc_read_infer_request_in(message, part, &wire, err)
+                   : krpc_read_infer_request(message, &wire, err));
+    KAENA_TRY(find_model(asking->daemon, message, &wire, &m, err));
+    kaena_status st = choose(m, asking, message, &wire, &r, err);
+    if (st != KAENA_OK) {
+        let_go(m);
+        (void)krt_model_unref(m);
+        return st;
+    }
+    krt_arrival_move(&r->arrival, arrival);
+    r->asker = asking->asker;
+    r->user = asking->user;
     r->accepted_ns = krt_now_ns();
-    r->item.deadline_ns = deadline_ns;
+    r->item.deadline_ns = asking->deadline_ns;
     *out = r;
     return KAENA_OK;
+}
+
+void krt_inference_abandon(krt_inference *r)
+{
+    let_go(r->m);
+    krt_inference_unref(r);
 }
 
 void krt_inference_ref(krt_inference *r)
@@ -129,6 +214,10 @@ void krt_inference_release_buffers(krt_inference *r)
     krt_block_unref(r->in);
     krt_block_unref(r->out);
     r->in = r->out = NULL;
+    for (size_t i = 0; i < r->n_shared; i++)
+        if (r->shared[i].region)
+            krt_region_unuse(r->shared[i].region);
+    r->n_shared = 0;
 }
 
 void krt_inference_unref(krt_inference *r)
@@ -140,6 +229,7 @@ void krt_inference_unref(krt_inference *r)
     krt_inference_release_buffers(r);
     krt_selection_fini(&r->selection);
     (void)krt_model_unref(r->m);
+    free(r->not_finite);
     free(r);
     krt_release(d);
 }
@@ -151,126 +241,92 @@ bool krt_inference_pointless(const krt_inference *r, uint64_t now_ns)
 
 /* ---- inputs ---- */
 
-kaena_status krt_inference_copy(krt_inference *r, kaena_err *err)
+static kaena_status fill_values(krt_inference *r, kaena_err *err)
+{
+    const krt_image_info *info = &r->m->info;
+    for (size_t i = 0; i < info->n_in; i++) {
+        kop_tensor *t = &r->selection.values[i];
+        const krt_range *shared = &r->shared[i];
+        bool ok = true;
+        if (shared->region) {
+            void *to = kaena_arena_alloc(&r->selection.arena, shared->size);
+            ok = to != NULL;
+            if (ok && shared->size)
+                memcpy(to, shared->data, shared->size);
+            t->data = to;
+        } else if (t->form == KOP_FORM_TENSOR && t->dtype != KAENA_STRING) {
+            ok = krt_value_fill(&r->arrival.message, &r->selection.inputs[i].data,
+                                &r->selection.arena, t);
+        }
+        if (!ok)
+            return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY,
+                            "model '%s': no memory for input '%s'", r->m->name, info->in[i].name);
+    }
+    return KAENA_OK;
+}
+
+/* Whether the execution may work in |shared| itself: kernels want it aligned, and host steps trust
+ * what they have read not to change. */
+static bool in_place(const krt_inference *r, const krt_range *shared)
+{
+    return shared->region && r->m->info.device_only &&
+           ((uintptr_t)shared->data & (KRT_TENSOR_ALIGN - 1)) == 0;
+}
+
+static bool need_blocks(krt_inference *r)
 {
     const krt_model *m = r->m;
-    uint64_t before = krt_now_ns();
-    if (m->info.values) {
-        for (size_t i = 0; i < m->info.n_in; i++) {
-            kop_tensor *t = &r->selection.values[i];
-            if (t->form == KOP_FORM_TENSOR && t->dtype != KAENA_STRING &&
-                !krt_value_fill(&r->arrival.message, &r->selection.inputs[i], &r->selection.arena,
-                                t))
-                return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY,
-                                "model '%s': no memory for input '%s'", m->name,
-                                m->info.in[i].name);
-        }
-        krt_arrival_fini(&r->arrival);
-        r->copy_ns = krt_now_ns() - before;
-        return KAENA_OK;
-    }
-    r->in = krt_pool_get(m->in_pool);
-    r->out = krt_pool_get(m->out_pool);
-    if (!r->in || !r->out)
+    bool in = false, out = false;
+    for (size_t i = 0; i < m->info.n_in; i++)
+        in = in || !in_place(r, &r->shared[i]);
+    for (size_t i = 0; i < r->selection.n_outputs; i++)
+        out = out || !in_place(r, &r->shared[m->info.n_in + i]);
+    if (in)
+        r->in = krt_pool_get(m->in_pool);
+    if (out)
+        r->out = krt_pool_get(m->out_pool);
+    return (r->in || !in) && (r->out || !out);
+}
+
+static kaena_status fill_buffers(krt_inference *r, kaena_err *err)
+{
+    const krt_model *m = r->m;
+    const krt_selection *s = &r->selection;
+    if (!need_blocks(r))
         return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY,
                         "model '%s': no memory for the buffers of a request", m->name);
     for (size_t i = 0; i < m->info.n_in; i++) {
+        const krt_range *shared = &r->shared[i];
+        if (in_place(r, shared)) {
+            r->in_ptr[i] = shared->data;
+            continue;
+        }
         uint8_t *to = r->in->data + m->in_offset[i];
-        krpc_range_copy(&r->arrival.message, &r->selection.inputs[i], to);
+        if (shared->region)
+            memcpy(to, shared->data, shared->size);
+        else
+            krpc_range_copy(&r->arrival.message, &s->inputs[i].data, to);
         r->in_ptr[i] = to;
     }
-    for (size_t i = 0; i < m->info.n_out; i++)
-        r->out_ptr[i] = NULL;
-    for (size_t i = 0; i < r->selection.n_outputs; i++)
-        r->out_ptr[r->selection.outputs[i]] = r->out->data + m->out_offset[r->selection.outputs[i]];
+    for (size_t i = 0; i < s->n_outputs; i++) {
+        const krt_range *shared = &r->shared[m->info.n_in + i];
+        uint32_t index = s->outputs[i].index;
+        r->out_ptr[index] =
+            in_place(r, shared) ? shared->data : r->out->data + m->out_offset[index];
+    }
+    return KAENA_OK;
+}
+
+kaena_status krt_inference_copy(krt_inference *r, kaena_err *err)
+{
+    uint64_t before = krt_now_ns();
+    KAENA_TRY(r->m->info.values ? fill_values(r, err) : fill_buffers(r, err));
     krt_arrival_fini(&r->arrival);
     r->copy_ns = krt_now_ns() - before;
     return KAENA_OK;
 }
 
 /* ---- answers ---- */
-
-/* Outputs whose sizes are known only now; called while the device still holds them. NULL: too large
- * for a message. */
-static grpc_byte_buffer *values_answer(krt_inference *r, kaena_err *err)
-{
-    const krt_selection *s = &r->selection;
-    const krt_tensor *t = r->m->info.out;
-    size_t total = KRPC_TAIL_MAX;
-    for (size_t i = 0; i < s->n_outputs; i++) {
-        size_t size = krt_value_size(t[s->outputs[i]].name, &r->out_tensor[s->outputs[i]]);
-        if (size > KRT_MAX_ANSWER_BYTES || total + size > KRT_MAX_ANSWER_BYTES) {
-            (void)KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
-                           "model '%s': output '%s' takes %zu bytes: an answer may have %u",
-                           r->m->name, t[s->outputs[i]].name, size, KRT_MAX_ANSWER_BYTES);
-            return NULL;
-        }
-        total += size;
-    }
-    grpc_slice slice = grpc_slice_malloc(total);
-    uint8_t *to = GRPC_SLICE_START_PTR(slice);
-    for (size_t i = 0; i < s->n_outputs; i++)
-        to = krt_value_put(to, t[s->outputs[i]].name, &r->out_tensor[s->outputs[i]]);
-    to = krpc_put_infer_tail(to, r->exec.started_ns - r->accepted_ns,
-                             r->exec.finished_ns - r->exec.started_ns);
-    GRPC_SLICE_SET_LENGTH(slice, (size_t)(to - GRPC_SLICE_START_PTR(slice)));
-    grpc_byte_buffer *out = grpc_raw_byte_buffer_create(&slice, 1);
-    grpc_slice_unref(slice);
-    return out;
-}
-
-static grpc_byte_buffer *plain_answer(krt_inference *r)
-{
-    const krt_model *m = r->m;
-    const krt_selection *s = &r->selection;
-    grpc_slice slices[2 * KRPC_MAX_TENSORS + 1];
-    size_t n = 0, total = KRPC_TAIL_MAX;
-    for (size_t i = 0; i < s->n_outputs; i++) {
-        const krt_tensor *t = &m->info.out[s->outputs[i]];
-        total += krpc_output_head_size(t->name, t->dtype, &t->shape, t->bytes) + t->bytes;
-    }
-    bool flat = total <= FLAT_BYTES;
-    uint8_t *to = NULL;
-    if (flat) {
-        slices[n++] = grpc_slice_malloc(total);
-        to = GRPC_SLICE_START_PTR(slices[0]);
-    }
-    for (size_t i = 0; i < s->n_outputs; i++) {
-        const krt_tensor *t = &m->info.out[s->outputs[i]];
-        uint8_t *data = r->out->data + m->out_offset[s->outputs[i]];
-        if (!flat) {
-            slices[n] =
-                grpc_slice_malloc(krpc_output_head_size(t->name, t->dtype, &t->shape, t->bytes));
-            to = GRPC_SLICE_START_PTR(slices[n]); /* a macro that evaluates its argument twice */
-            n++;
-        }
-        to = krpc_put_output_head(to, t->name, t->dtype, &t->shape, t->bytes);
-        if (flat) {
-            memcpy(to, data, t->bytes);
-            to += t->bytes;
-        } else if (t->bytes) {
-            krt_block_ref(r->out);
-            slices[n++] = grpc_slice_new_with_user_data(data, t->bytes, krt_block_unref, r->out);
-        }
-    }
-    if (!flat) {
-        slices[n] = grpc_slice_malloc(KRPC_TAIL_MAX);
-        to = GRPC_SLICE_START_PTR(slices[n]);
-        n++;
-    }
-    const uint8_t *end = krpc_put_infer_tail(to, r->exec.started_ns - r->accepted_ns,
-                                             r->exec.finished_ns - r->exec.started_ns);
-    GRPC_SLICE_SET_LENGTH(slices[n - 1], (size_t)(end - GRPC_SLICE_START_PTR(slices[n - 1])));
-    grpc_byte_buffer *out = grpc_raw_byte_buffer_create(slices, n);
-    for (size_t i = 0; i < n; i++)
-        grpc_slice_unref(slices[i]);
-    return out;
-}
-
-grpc_byte_buffer *krt_inference_answer(krt_inference *r, kaena_err *err)
-{
-    return r->m->info.values ? values_answer(r, err) : plain_answer(r);
-}
 
 void krt_inference_reply(krt_inference *r, grpc_byte_buffer *answer)
 {

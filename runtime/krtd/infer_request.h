@@ -10,6 +10,7 @@
 #define INFER_REQUEST_H
 
 #include "infer_check.h"
+#include "krt_clients.h"
 #include "krt_model.h"
 
 typedef struct krt_inference krt_inference;
@@ -20,6 +21,16 @@ typedef struct krt_asker {
     void (*reply)(krt_inference *r, grpc_byte_buffer *answer);
     void (*fail)(krt_inference *r, const kaena_err *err);
 } krt_asker;
+
+/* Whose request it is, and what becomes of its answer. */
+typedef struct krt_asking {
+    krt_daemon *daemon;
+    krpc_call *call; /* that it came with */
+    uint64_t client; /* krt_caller_client; 0: to be asked for when it matters */
+    uint64_t deadline_ns;
+    const krt_asker *asker;
+    void *user; /* the asker's */
+} krt_asking;
 
 /* Slices of a request that need no list from malloc. */
 #define KRT_REQUEST_PIECES 24
@@ -32,11 +43,19 @@ typedef struct krt_arrival {
     krpc_message message;
 } krt_arrival;
 
+/* A range of a region in use by a request. */
+typedef struct krt_range {
+    krt_region *region; /* a reference */
+    uint8_t *data;
+    size_t size;
+} krt_range;
+
 struct krt_inference {
     krt_item item;
     krt_exec exec;
     krt_job job;
     _Atomic int refs;
+    bool refused; /* answered because its queue did not take it */
     krt_model *m; /* a reference */
     const krt_asker *asker;
     void *user; /* the asker's */
@@ -44,9 +63,15 @@ struct krt_inference {
     uint64_t accepted_ns, copy_ns;
     krt_block *in, *out;
     krt_selection selection;
-    atomic_bool stop;    /* nobody wants the answer any more */
-    const void **in_ptr; /* n_in, n_out: behind this struct */
+    bool framed; /* the answer is an InferStreamResponse of number |frame_id| */
+    uint64_t frame_id;
+    kaena_err *not_finite; /* a detail for an answer with NaN or infinity, or NULL; from malloc */
+    atomic_bool stop;      /* nobody wants the answer any more */
+    const void **in_ptr;   /* n_in, n_out: behind this struct, as are the next */
     void **out_ptr;
+    /* In shared memory: [n_in] inputs, then [n_outputs] wanted outputs; NULL where they are not. */
+    krt_range *shared;
+    size_t n_shared;
     kop_tensor *out_tensor; /* n_out, of a model that takes values */
 };
 
@@ -54,24 +79,32 @@ struct krt_inference {
 kaena_status krt_arrival_init(krt_arrival *a, grpc_byte_buffer *bytes,
                               kaena_err *err) KAENA_CHECKED;
 void krt_arrival_fini(krt_arrival *a);
+/* |from| is empty then. */
+void krt_arrival_move(krt_arrival *to, krt_arrival *from);
 
 /* From the bytes to a request that fits its model, with one reference, which is its answer's; its
- * model is held (krt_model.holds) until krt_run_arrive. Takes |arrival| on success. The daemon's
- * count of accepted work (krt_accept) goes down with the last reference.
+ * model is held (krt_model.holds) until krt_run_arrive. |part|: the InferRequest in the message,
+ * NULL = all of it. Takes |arrival| on success. The daemon's count of accepted work (krt_accept)
+ * goes down with the last reference.
  *
  * INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, DATA_LOSS, RESOURCE_EXHAUSTED: as the message says */
-kaena_status krt_inference_create(krt_daemon *d, krt_arrival *arrival, uint64_t deadline_ns,
-                                  const krt_asker *asker, void *user, krt_inference **out,
+kaena_status krt_inference_create(const krt_asking *asking, krt_arrival *arrival,
+                                  const krpc_range *part, krt_inference **out,
                                   kaena_err *err) KAENA_CHECKED;
+/* Gives up one that has never been to krt_run_arrive: no answer. */
+void krt_inference_abandon(krt_inference *r);
 void krt_inference_ref(krt_inference *r);
 void krt_inference_unref(krt_inference *r);
 
 /* Nobody waits for the answer, or too long. Thread: any. */
 bool krt_inference_pointless(const krt_inference *r, uint64_t now_ns);
 
-/* Copies its inputs to where the execution reads them, makes room for its outputs. */
+/* Copies its inputs to where the execution reads them, makes room for its outputs. Shared memory is
+ * read and written in place, except where a host step works: that trusts what it has read to stay.
+ */
 kaena_status krt_inference_copy(krt_inference *r, kaena_err *err) KAENA_CHECKED;
-/* The answer of an execution that has its outputs; NULL: too large for a message. */
+/* infer_answer.c: the answer of an execution that has its outputs; NULL: too large for a message,
+ * or its shared memory is damaged. */
 grpc_byte_buffer *krt_inference_answer(krt_inference *r, kaena_err *err);
 /* Its buffers may go to another request. */
 void krt_inference_release_buffers(krt_inference *r);

@@ -219,6 +219,7 @@ void krt_run_arrive(krt_inference *r)
     step(m, &event, &actions, true);
     if (actions.refused_full || actions.refused_closed) {
         kaena_err err;
+        r->refused = true;
         refuse(m, &actions, &err);
         krt_inference_fail(r, &err);
     }

@@ -59,19 +59,20 @@ static kaena_status read_strings(const krpc_message *m, const krpc_wire_tensor *
     return KAENA_OK;
 }
 
-static kaena_status read_tensor(const krpc_message *m, const krpc_wire_tensor *w,
+static kaena_status read_tensor(const krpc_message *m, const krpc_wire_tensor *w, bool may_share,
                                 kaena_arena *arena, kop_tensor *out, krpc_range *data,
                                 kaena_err *err)
 {
     char shape[KAENA_SHAPE_TEXT];
     KAENA_TRY(read_type(w, out, err));
-    if (w->payload == KRPC_PAYLOAD_SHARED)
-        return KAENA_FAIL(err, INVALID_ARGUMENT,
-                          "no shared region %" PRIu64 " is mapped; send the bytes in 'data'",
-                          w->shared.region);
     if (w->payload == KRPC_PAYLOAD_SEQUENCE || w->payload == KRPC_PAYLOAD_OPTIONAL)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "expected a tensor, got %s",
                           w->payload == KRPC_PAYLOAD_SEQUENCE ? "a sequence" : "an optional");
+    bool shared = w->payload == KRPC_PAYLOAD_SHARED;
+    if (shared && (out->dtype == KAENA_STRING || !may_share))
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "%s cannot lie in shared memory: send %s",
+                          may_share ? "strings" : "what stands in a sequence or optional",
+                          may_share ? "them in 'strings'" : "the bytes in 'data'");
     if (out->dtype == KAENA_STRING)
         return read_strings(m, w, arena, out, err);
     uint64_t bytes;
@@ -80,13 +81,17 @@ static kaena_status read_tensor(const krpc_message *m, const krpc_wire_tensor *w
                           "'strings' is for STRING tensors; send %s bytes in 'data'",
                           kaena_dtype_name(out->dtype));
     if (!kaena_mul_u64(kop_elements(out), kaena_dtype_size(out->dtype), &bytes) ||
-        bytes != w->data.size)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "%zu bytes for %s %s", w->data.size,
-                          kaena_dtype_name(out->dtype),
+        bytes != (shared ? w->shared.size : w->data.size))
+        return KAENA_FAIL(err, INVALID_ARGUMENT, "%" PRIu64 " bytes for %s %s",
+                          shared ? w->shared.size : w->data.size, kaena_dtype_name(out->dtype),
                           kaena_shape_print(&out->shape, shape, sizeof shape));
     *data = w->data;
     return KAENA_OK;
 }
+
+static kaena_status read_value(const krpc_message *m, const krpc_wire_tensor *w, uint8_t form,
+                               bool may_share, kaena_arena *arena, kop_tensor *out,
+                               krpc_range *data, kaena_err *err);
 
 /* What stands inside a sequence or optional, with its data. */
 static kaena_status read_inside(const krpc_message *m, const krpc_wire_tensor *w, uint8_t form,
@@ -109,7 +114,7 @@ static kaena_status read_inside(const krpc_message *m, const krpc_wire_tensor *w
     for (size_t i = 0; i < n; i++) {
         (void)krpc_next_tensor(m, &rest, &item);
         kaena_status st =
-            krt_value_read(m, &item, kop_item_form(form), arena, &items[i], &data, err);
+            read_value(m, &item, kop_item_form(form), false, arena, &items[i], &data, err);
         if (st == KAENA_OK && items[i].form == KOP_FORM_TENSOR && !items[i].data &&
             !krt_value_fill(m, &data, arena, &items[i]))
             st = no_room(arena, err);
@@ -125,11 +130,12 @@ static kaena_status read_inside(const krpc_message *m, const krpc_wire_tensor *w
     return KAENA_OK;
 }
 
-kaena_status krt_value_read(const krpc_message *m, const krpc_wire_tensor *w, uint8_t form,
-                            kaena_arena *arena, kop_tensor *out, krpc_range *data, kaena_err *err)
+static kaena_status read_value(const krpc_message *m, const krpc_wire_tensor *w, uint8_t form,
+                               bool may_share, kaena_arena *arena, kop_tensor *out,
+                               krpc_range *data, kaena_err *err)
 {
     if (form == KOP_FORM_TENSOR)
-        return read_tensor(m, w, arena, out, data, err);
+        return read_tensor(m, w, may_share, arena, out, data, err);
     krpc_payload payload =
         form == KOP_FORM_SEQUENCE ? KRPC_PAYLOAD_SEQUENCE : KRPC_PAYLOAD_OPTIONAL;
     if (w->payload != payload)
@@ -138,6 +144,12 @@ kaena_status krt_value_read(const krpc_message *m, const krpc_wire_tensor *w, ui
     if (kaena_dtype_size((kaena_dtype)w->dtype) == 0)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "%" PRId32 " is no element type", w->dtype);
     return read_inside(m, w, form, arena, out, err);
+}
+
+kaena_status krt_value_read(const krpc_message *m, const krpc_wire_tensor *w, uint8_t form,
+                            kaena_arena *arena, kop_tensor *out, krpc_range *data, kaena_err *err)
+{
+    return read_value(m, w, form, true, arena, out, data, err);
 }
 
 bool krt_value_fill(const krpc_message *m, const krpc_range *data, kaena_arena *arena,

@@ -7,7 +7,8 @@
 
 /* Reads a value of form |form| and checks that it is one: element type, shape and bytes agree.
  * Strings, sequences and optionals are copied to |arena|; of a tensor of numbers only type and
- * shape are set, and |*data| says where its bytes lie (krt_value_fill). INVALID_ARGUMENT says what
+ * shape are set, and |*data| says where its bytes lie (krt_value_fill), unless they lie in shared
+ * memory, as many as there must be, which they may at the top. INVALID_ARGUMENT says what
  * is wrong, not of what; RESOURCE_EXHAUSTED: the arena's quota. */
 kaena_status krt_value_read(const krpc_message *m, const krpc_wire_tensor *w, uint8_t form,
                             kaena_arena *arena, kop_tensor *out, krpc_range *data,

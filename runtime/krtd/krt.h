@@ -66,8 +66,13 @@ krpc_handler krt_load;         /* service_load.c */
 krpc_handler krt_unload;       /* service_models.c */
 krpc_handler krt_list_models;
 krpc_handler krt_get_model;
-krpc_handler krt_infer;          /* service_infer.c */
-krpc_handler krt_session_stream; /* service_session.c */
+krpc_handler krt_infer;        /* service_infer.c */
+krpc_handler krt_infer_stream; /* service_stream.c */
+krpc_handler krt_infer_post;   /* service_post.c */
+krpc_handler krt_infer_wait;
+krpc_handler krt_session_stream;    /* service_session.c */
+krpc_handler krt_map_shared_memory; /* service_memory.c */
+krpc_handler krt_unmap_shared_memory;
 
 /* Parses the request of |call| as |type| into |arena| (to be finished by the caller); NULL: the
  * call has been answered. */

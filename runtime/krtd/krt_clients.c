@@ -4,6 +4,7 @@
 
 #include "krt_model.h"
 
+#define N_MAPPERS 1
 #define SESSION_KEY "kaena-session"
 /* The core says nothing when a connection ends: those with regions are looked at so often. */
 #define SWEEP_NS UINT64_C(1000000000)
@@ -27,6 +28,7 @@ static void drop(void *user, uint64_t owner)
     krt_clients *c = user;
     abandon_loads(c, owner);
     krt_models_drop(c->daemon, owner);
+    krt_posts_drop(c->posts, owner);
     krt_regions_drop(c->regions, owner);
 }
 
@@ -72,18 +74,23 @@ kaena_status krt_clients_create(krt_daemon *d, kaena_err *err)
     c->sessions = krt_sessions_create(drop, c);
     c->regions = krt_regions_create();
     c->session_streams = krt_session_streams_create(d);
-    return c->sessions && c->regions && c->session_streams
+    c->streams = krt_streams_create(d);
+    c->posts = krt_posts_create(d);
+    KAENA_TRY(krt_jobs_create(N_MAPPERS, &c->mappers, err));
+    return c->sessions && c->regions && c->session_streams && c->streams && c->posts
                ? KAENA_OK
                : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
 }
 
 void krt_clients_draining(krt_daemon *d, uint32_t seconds)
 {
+    krt_posts_draining(d->clients->posts, seconds * UINT64_C(500000000));
     krt_session_streams_draining(d->clients->session_streams, seconds);
 }
 
 void krt_clients_end(krt_daemon *d)
 {
+    krt_streams_end(d->clients->streams);
     krt_session_streams_end(d->clients->session_streams);
 }
 
@@ -92,6 +99,9 @@ void krt_clients_destroy(krt_daemon *d)
     krt_clients *c = d->clients;
     if (!c)
         return;
+    (void)krt_jobs_destroy(c->mappers);
+    (void)krt_streams_destroy(c->streams);
+    (void)krt_posts_destroy(c->posts);
     (void)krt_session_streams_destroy(c->session_streams);
     (void)krt_sessions_destroy(c->sessions);
     (void)krt_regions_destroy(c->regions);

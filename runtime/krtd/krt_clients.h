@@ -14,7 +14,10 @@ typedef struct krt_clients {
     krt_daemon *daemon;
     krt_sessions *sessions;
     krt_regions *regions;
+    krt_jobs *mappers; /* map shared memory: milliseconds */
     krt_session_streams *session_streams;
+    krt_streams *streams;
+    krt_posts *posts;
     pthread_mutex_t lock; /* of the next two */
     krt_loading *loads;   /* in progress */
     bool sweeping;        /* |sweep| is pending */
@@ -63,6 +66,19 @@ bool krt_loading_abandoned(krt_daemon *d, const krt_loading *l);
 
 /* Sees to it that regions of connections that are gone go, too. */
 void krt_clients_watch_connections(krt_daemon *d);
+
+/* service_stream.c */
+krt_streams *krt_streams_create(krt_daemon *d);
+/* Ends those that have nothing under way any more, and the others then. */
+void krt_streams_end(krt_streams *t);
+krt_streams *krt_streams_destroy(krt_streams *t);
+
+/* service_post.c */
+krt_posts *krt_posts_create(krt_daemon *d);
+void krt_posts_drop(krt_posts *t, uint64_t owner);
+/* Answers that nobody fetches do not keep the daemon from its end for longer than |ns|. */
+void krt_posts_draining(krt_posts *t, uint64_t ns);
+krt_posts *krt_posts_destroy(krt_posts *t);
 
 /* service_session.c */
 krt_session_streams *krt_session_streams_create(krt_daemon *d);

@@ -12,7 +12,6 @@
 #include "rpc_pb.h"
 
 #define MODEL_NAME_MAX 128
-#define TENSOR_ALIGN 64
 /* Digits of the digest that name a version. */
 #define DIGEST_VERSION 12
 /* Output buffers of a model that wait for use: so many bytes, but no more buffers than this. */
@@ -180,7 +179,8 @@ static bool lay_out(const krt_tensor *t, size_t n, size_t **offsets, size_t *siz
     for (size_t i = 0; i < n && *offsets; i++) {
         (*offsets)[i] = (size_t)at;
         if (t[i].bytes > SIZE_MAX / 4 ||
-            !kaena_add_u64(at, kaena_align_up(t[i].bytes, TENSOR_ALIGN), &at) || at > SIZE_MAX / 2)
+            !kaena_add_u64(at, kaena_align_up(t[i].bytes, KRT_TENSOR_ALIGN), &at) ||
+            at > SIZE_MAX / 2)
             return false;
     }
     *size = (size_t)at;

@@ -26,6 +26,9 @@ typedef struct krt_load_options {
     uint32_t timeout_ms;  /* of one execution, 0 = the daemon's */
 } krt_load_options;
 
+/* Where tensors begin in a pool's buffer; kernels read and write no others. */
+#define KRT_TENSOR_ALIGN 64u
+
 #define KRT_VERSION_TEXT 64 /* of a model, with the terminator */
 
 struct krt_model {

@@ -217,10 +217,11 @@ static krt_region **find(krt_regions *t, uint64_t client, uint64_t id)
     return at;
 }
 
-static kaena_status no_region(uint64_t id, kaena_err *err)
+static kaena_status no_region(uint64_t id, kaena_status code, kaena_err *err)
 {
-    kaena_status st = KRT_FAIL(err, NOT_FOUND, BAD_REGION,
-                               "no shared region %" PRIu64 " is mapped for this client", id);
+    kaena_status st = krt_fail_set(
+        err, KRT_REASON(BAD_REGION),
+        kaena_err_set(err, code, "no shared region %" PRIu64 " is mapped for this client", id));
     kaena_err_hint(err,
                    "map it first (MapSharedMemory): in the same session, or without one on the "
                    "same connection; or send the bytes");
@@ -247,7 +248,7 @@ kaena_status krt_region_use(krt_regions *t, uint64_t client, uint64_t id, uint64
         r->refs++;
     (void)pthread_mutex_unlock(&t->lock);
     if (!r)
-        return no_region(id, err);
+        return no_region(id, KAENA_FAILED_PRECONDITION, err);
     if (!inside)
         return KRT_FAIL(err, OUT_OF_RANGE, BAD_REGION,
                         "%" PRIu64 " bytes from byte %" PRIu64 " leave shared region %" PRIu64
@@ -320,7 +321,7 @@ kaena_status krt_region_unmap(krt_regions *t, uint64_t client, uint64_t id, krt_
         last = forget(at, fn, arg);
     (void)pthread_mutex_unlock(&t->lock);
     if (!known)
-        return no_region(id, err);
+        return no_region(id, KAENA_NOT_FOUND, err);
     if (last)
         finish(last);
     return KAENA_OK;

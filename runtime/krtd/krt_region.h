@@ -45,9 +45,9 @@ kaena_status krt_region_map(krt_regions *t, const krt_region_limits *limits, uin
 /* A reference to region |id| of |client| for the use of |size| bytes from |offset|, which begin at
  * |*data|.
  *
- * NOT_FOUND (BAD_REGION)     no such region of this client
- * OUT_OF_RANGE (BAD_REGION)  the range leaves it
- * DATA_LOSS (BAD_REGION)     it is damaged */
+ * FAILED_PRECONDITION (BAD_REGION)  no such region of this client
+ * OUT_OF_RANGE (BAD_REGION)         the range leaves it
+ * DATA_LOSS (BAD_REGION)            it is damaged */
 kaena_status krt_region_use(krt_regions *t, uint64_t client, uint64_t id, uint64_t offset,
                             uint64_t size, krt_region **out, uint8_t **data,
                             kaena_err *err) KAENA_CHECKED;

@@ -12,6 +12,11 @@ const krpc_method krt_methods[] = {
     {"/kaena.v1.Runtime/ListModels", KRPC_UNARY, krt_list_models},
     {"/kaena.v1.Runtime/GetModel", KRPC_UNARY, krt_get_model},
     {"/kaena.v1.Runtime/Infer", KRPC_UNARY, krt_infer},
+    {"/kaena.v1.Runtime/MapSharedMemory", KRPC_UNARY, krt_map_shared_memory},
+    {"/kaena.v1.Runtime/UnmapSharedMemory", KRPC_UNARY, krt_unmap_shared_memory},
+    {"/kaena.v1.Runtime/InferPost", KRPC_UNARY, krt_infer_post},
+    {"/kaena.v1.Runtime/InferWait", KRPC_UNARY, krt_infer_wait},
+    {"/kaena.v1.Runtime/InferStream", KRPC_BIDI, krt_infer_stream},
     {"/kaena.v1.Runtime/Session", KRPC_BIDI, krt_session_stream},
 };
 const size_t krt_n_methods = sizeof krt_methods / sizeof *krt_methods;

@@ -7,6 +7,16 @@ enum {
     INFER_MODEL = 1,
     INFER_INPUTS = 2,
     INFER_OUTPUTS = 3,
+    INFER_PRIORITY = 4,
+    INFER_CHECK_FINITE = 5,
+    INFER_PLACES = 6,
+    PLACE_NAME = 1,
+    PLACE_RANGE = 2,
+    STREAM_ID = 1,
+    STREAM_REQUEST = 2,
+    STREAM_CANCEL = 3,
+    STREAM_TIMEOUT_MS = 4,
+    STREAM_RESPONSE = 2,
     LOAD_OPTIONS = 1,
     LOAD_CHUNK = 2,
     SHARED_REGION = 1,
@@ -14,6 +24,7 @@ enum {
     SHARED_SIZE = 3,
     RESPONSE_QUEUE_NS = 2,
     RESPONSE_EXECUTE_NS = 3,
+    RESPONSE_NOT_FINITE = 4,
 };
 
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, GROUP = 3, END_GROUP = 4, FIXED32 = 5 };
@@ -172,7 +183,7 @@ static bool read_shape(cursor *c, unsigned kind, krpc_wire_tensor *t)
     return true;
 }
 
-static bool read_shared(cursor c, krpc_wire_tensor *t)
+static bool read_shared(cursor c, krpc_shared *out)
 {
     while (c.left) {
         uint64_t field, v = 0;
@@ -183,11 +194,11 @@ static bool read_shared(cursor c, krpc_wire_tensor *t)
         if (!(ours ? read_varint(&c, &v) : skip_field(&c, kind)))
             return false;
         if (ours && field == SHARED_REGION)
-            t->shared.region = v;
+            out->region = v;
         else if (ours && field == SHARED_OFFSET)
-            t->shared.offset = v;
+            out->offset = v;
         else if (ours)
-            t->shared.size = v;
+            out->size = v;
     }
     return true;
 }
@@ -218,7 +229,7 @@ static bool read_tensor(cursor c, krpc_wire_tensor *t)
             if (t->payload != KRPC_PAYLOAD_SHARED)
                 memset(&t->shared, 0, sizeof t->shared);
             t->payload = KRPC_PAYLOAD_SHARED;
-            ok = read_range(&c, &r) && read_shared(inside(c.m, &r), t);
+            ok = read_range(&c, &r) && read_shared(inside(c.m, &r), &t->shared);
         } else if (field == KRPC_TENSOR_STRINGS && kind == BYTES) {
             ok = read_range(&c, &r);
             t->n_strings++;
@@ -278,16 +289,39 @@ static kaena_status too_many(const char *what, kaena_err *err)
     return KAENA_FAIL(err, INVALID_ARGUMENT, "request: more than %d %s", KRPC_MAX_TENSORS, what);
 }
 
-kaena_status krpc_read_infer_request(const krpc_message *m, krpc_infer_request *out, kaena_err *err)
+static bool read_place(cursor c, krpc_place *out)
 {
-    cursor c = whole(m);
-    size_t size = c.left;
-    out->model = (krpc_range){0};
-    out->n_inputs = out->n_outputs = 0;
+    *out = (krpc_place){0};
     while (c.left) {
         uint64_t field;
         unsigned kind;
         krpc_range r;
+        bool ok = read_key(&c, &field, &kind);
+        if (ok && field == PLACE_NAME && kind == BYTES)
+            ok = read_range(&c, &out->name);
+        else if (ok && field == PLACE_RANGE && kind == BYTES)
+            ok = read_range(&c, &r) && read_shared(inside(c.m, &r), &out->range);
+        else if (ok)
+            ok = skip_field(&c, kind);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static kaena_status read_infer(cursor c, krpc_infer_request *out, kaena_err *err)
+{
+    const krpc_message *m = c.m;
+    size_t size = c.left;
+    out->model = (krpc_range){0};
+    out->n_inputs = out->n_outputs = out->n_places = 0;
+    out->priority = 0;
+    out->check_finite = false;
+    while (c.left) {
+        uint64_t field;
+        unsigned kind;
+        krpc_range r;
+        uint64_t v;
         size_t start = size - c.left;
         bool ok = read_key(&c, &field, &kind);
         if (ok && field == INFER_MODEL && kind == BYTES) {
@@ -300,6 +334,16 @@ kaena_status krpc_read_infer_request(const krpc_message *m, krpc_infer_request *
             if (out->n_outputs == KRPC_MAX_TENSORS)
                 return too_many("outputs", err);
             ok = read_range(&c, &out->outputs[out->n_outputs++]);
+        } else if (ok && field == INFER_PLACES && kind == BYTES) {
+            if (out->n_places == KRPC_MAX_TENSORS)
+                return too_many("places", err);
+            ok = read_range(&c, &r) && read_place(inside(m, &r), &out->places[out->n_places++]);
+        } else if (ok && field == INFER_PRIORITY && kind == VARINT) {
+            ok = read_varint(&c, &v);
+            out->priority = ok ? (int32_t)(uint32_t)v : 0;
+        } else if (ok && field == INFER_CHECK_FINITE && kind == VARINT) {
+            ok = read_varint(&c, &v);
+            out->check_finite = ok && v;
         } else if (ok) {
             ok = skip_field(&c, kind);
         }
@@ -309,6 +353,47 @@ kaena_status krpc_read_infer_request(const krpc_message *m, krpc_infer_request *
                 "request: not an InferRequest: the field at byte %zu of %zu is damaged", start,
                 size);
     }
+    return KAENA_OK;
+}
+
+kaena_status krpc_read_infer_request(const krpc_message *m, krpc_infer_request *out, kaena_err *err)
+{
+    return read_infer(whole(m), out, err);
+}
+
+kaena_status krpc_read_infer_request_in(const krpc_message *m, const krpc_range *range,
+                                        krpc_infer_request *out, kaena_err *err)
+{
+    return read_infer(inside(m, range), out, err);
+}
+
+kaena_status krpc_read_stream_request(const krpc_message *m, krpc_stream_request *out,
+                                      kaena_err *err)
+{
+    krpc_stream_request s = {0};
+    for (cursor c = whole(m); c.left;) {
+        uint64_t field, v;
+        unsigned kind;
+        bool ok = read_key(&c, &field, &kind);
+        if (ok && field == STREAM_REQUEST && kind == BYTES) {
+            /* Parts of one message field would have to be merged; no encoder writes parts. */
+            ok = s.what != KRPC_STREAM_REQUEST && read_range(&c, &s.request);
+            s.what = KRPC_STREAM_REQUEST;
+        } else if (ok && kind == VARINT && field >= STREAM_ID && field <= STREAM_TIMEOUT_MS) {
+            ok = read_varint(&c, &v);
+            if (ok && field == STREAM_ID)
+                s.id = v;
+            else if (ok && field == STREAM_CANCEL)
+                s.what = KRPC_STREAM_CANCEL;
+            else if (ok && field == STREAM_TIMEOUT_MS)
+                s.timeout_ms = (uint32_t)v;
+        } else if (ok) {
+            ok = skip_field(&c, kind);
+        }
+        if (!ok)
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "request: not an InferStreamRequest");
+    }
+    *out = s;
     return KAENA_OK;
 }
 
@@ -432,48 +517,102 @@ static size_t shape_size(const kaena_shape *shape)
     return n;
 }
 
-/* Of the Tensor message without its data; every key is one byte. */
-static size_t tensor_head_size(const char *name, kaena_dtype dtype, const kaena_shape *shape,
-                               size_t data_bytes)
+/* Of the Tensor message without its payload; every key is one byte. */
+static size_t tensor_head_size(const char *name, kaena_dtype dtype, const kaena_shape *shape)
 {
     size_t name_size = strlen(name), dims = shape_size(shape);
-    size_t n = 1 + varint_size((uint64_t)dtype) + 1 + varint_size(data_bytes);
+    size_t n = 1 + varint_size((uint64_t)dtype);
     if (name_size)
-        n += 1 + varint_size(name_size) + name_size;
+        n += krpc_bytes_field_size(name_size);
     if (shape->rank)
-        n += 1 + varint_size(dims) + dims;
+        n += krpc_bytes_field_size(dims);
     return n;
+}
+
+/* The field of the response, and the Tensor's up to its payload of |payload| bytes. */
+static uint8_t *put_tensor_head(uint8_t *to, const char *name, kaena_dtype dtype,
+                                const kaena_shape *shape, size_t payload)
+{
+    to = krpc_put_bytes_head(to, KRPC_RESPONSE_OUTPUTS,
+                             tensor_head_size(name, dtype, shape) + payload);
+    size_t name_size = strlen(name);
+    if (name_size) {
+        to = krpc_put_bytes_head(to, KRPC_TENSOR_NAME, name_size);
+        memcpy(to, name, name_size);
+        to += name_size;
+    }
+    to = krpc_put_varint_field(to, KRPC_TENSOR_DTYPE, (uint64_t)dtype);
+    if (shape->rank) {
+        to = krpc_put_bytes_head(to, KRPC_TENSOR_SHAPE, shape_size(shape));
+        for (int32_t i = 0; i < shape->rank; i++)
+            to = put_varint(to, (uint64_t)shape->dim[i]);
+    }
+    return to;
 }
 
 size_t krpc_output_head_size(const char *name, kaena_dtype dtype, const kaena_shape *shape,
                              size_t data_bytes)
 {
-    size_t head = tensor_head_size(name, dtype, shape, data_bytes);
-    return 1 + varint_size(head + data_bytes) + head;
+    size_t tensor = tensor_head_size(name, dtype, shape) + krpc_bytes_field_size(data_bytes);
+    return krpc_bytes_field_size(tensor) - data_bytes;
 }
 
 uint8_t *krpc_put_output_head(uint8_t *to, const char *name, kaena_dtype dtype,
                               const kaena_shape *shape, size_t data_bytes)
 {
-    to = put_key(to, KRPC_RESPONSE_OUTPUTS, BYTES);
-    to = put_varint(to, tensor_head_size(name, dtype, shape, data_bytes) + data_bytes);
-    size_t name_size = strlen(name);
-    if (name_size) {
-        to = put_varint(put_key(to, KRPC_TENSOR_NAME, BYTES), name_size);
-        memcpy(to, name, name_size);
-        to += name_size;
-    }
-    to = put_varint(put_key(to, KRPC_TENSOR_DTYPE, VARINT), (uint64_t)dtype);
-    if (shape->rank) {
-        to = put_varint(put_key(to, KRPC_TENSOR_SHAPE, BYTES), shape_size(shape));
-        for (int32_t i = 0; i < shape->rank; i++)
-            to = put_varint(to, (uint64_t)shape->dim[i]);
-    }
-    return put_varint(put_key(to, KRPC_TENSOR_DATA, BYTES), data_bytes);
+    to = put_tensor_head(to, name, dtype, shape, krpc_bytes_field_size(data_bytes));
+    return krpc_put_bytes_head(to, KRPC_TENSOR_DATA, data_bytes);
+}
+
+static size_t shared_size(const krpc_shared *r)
+{
+    return 3 + varint_size(r->region) + varint_size(r->offset) + varint_size(r->size);
+}
+
+size_t krpc_shared_output_size(const char *name, kaena_dtype dtype, const kaena_shape *shape,
+                               const krpc_shared *range)
+{
+    return krpc_bytes_field_size(tensor_head_size(name, dtype, shape) +
+                                 krpc_bytes_field_size(shared_size(range)));
+}
+
+uint8_t *krpc_put_shared_output(uint8_t *to, const char *name, kaena_dtype dtype,
+                                const kaena_shape *shape, const krpc_shared *range)
+{
+    size_t size = shared_size(range);
+    to = put_tensor_head(to, name, dtype, shape, krpc_bytes_field_size(size));
+    to = krpc_put_bytes_head(to, KRPC_TENSOR_SHARED, size);
+    to = krpc_put_varint_field(to, SHARED_REGION, range->region);
+    to = krpc_put_varint_field(to, SHARED_OFFSET, range->offset);
+    return krpc_put_varint_field(to, SHARED_SIZE, range->size);
+}
+
+size_t krpc_infer_tail_size(uint64_t queue_ns, uint64_t execute_ns)
+{
+    return 2 + varint_size(queue_ns) + varint_size(execute_ns);
 }
 
 uint8_t *krpc_put_infer_tail(uint8_t *to, uint64_t queue_ns, uint64_t execute_ns)
 {
-    to = put_varint(put_key(to, RESPONSE_QUEUE_NS, VARINT), queue_ns);
-    return put_varint(put_key(to, RESPONSE_EXECUTE_NS, VARINT), execute_ns);
+    to = krpc_put_varint_field(to, RESPONSE_QUEUE_NS, queue_ns);
+    return krpc_put_varint_field(to, RESPONSE_EXECUTE_NS, execute_ns);
+}
+
+uint8_t *krpc_put_not_finite(uint8_t *to, const char *name)
+{
+    size_t size = strlen(name);
+    to = krpc_put_bytes_head(to, RESPONSE_NOT_FINITE, size);
+    memcpy(to, name, size);
+    return to + size;
+}
+
+size_t krpc_stream_head_size(uint64_t id, size_t size)
+{
+    return 1 + varint_size(id) + krpc_bytes_field_size(size) - size;
+}
+
+uint8_t *krpc_put_stream_head(uint8_t *to, uint64_t id, size_t size)
+{
+    to = krpc_put_varint_field(to, STREAM_ID, id);
+    return krpc_put_bytes_head(to, STREAM_RESPONSE, size);
 }

@@ -1,6 +1,7 @@
-/* Fuzz target: an Infer request as bytes, cut into pieces as the input's first bytes say, against a
- * model of three inputs and one that takes strings, a sequence and an optional. What is accepted
- * must have the model's sizes, and protobuf-c must see the same number of tensors. */
+/* Fuzz target: an Infer request, and a message of an InferStream, as bytes, cut into pieces as the
+ * input's first bytes say, against a model of three inputs and one that takes strings, a sequence
+ * and an optional. What is accepted must have the model's sizes, and protobuf-c must see the same
+ * number of tensors. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,8 @@ static void check_against_protobuf_c(const uint8_t *data, size_t size, const krp
     if (!q)
         return; /* it takes no groups */
     must(q->n_inputs == r->n_inputs && q->n_outputs == r->n_outputs);
+    must(q->n_places == r->n_places && q->priority == r->priority);
+    must((q->check_finite != 0) == r->check_finite);
     for (size_t i = 0; i < q->n_inputs; i++)
         must(r->inputs[i].rank == q->inputs[i]->n_shape &&
              r->inputs[i].dtype == (int32_t)q->inputs[i]->dtype &&
@@ -61,7 +64,7 @@ static void run_values(const krpc_message *m, const krpc_infer_request *request)
     for (size_t i = 0; i < 4; i++) {
         kop_tensor *t = &s.values[i];
         if (t->form == KOP_FORM_TENSOR && t->dtype != KAENA_STRING &&
-            !krt_value_fill(m, &s.inputs[i], &s.arena, t))
+            (s.inputs[i].shared.region || !krt_value_fill(m, &s.inputs[i].data, &s.arena, t)))
             continue;
         check_value(t);
         size_t size = krt_value_size(in[i].name, t);
@@ -96,13 +99,42 @@ static void run(const krpc_message *m, const uint8_t *flat, size_t size)
         must(err.what[0] != 0 && err.hint[0] != 0);
         return;
     }
-    must(selection.n_outputs >= 1 && selection.n_outputs <= 2 && selection.input_bytes == 24);
+    must(selection.n_outputs >= 1 && selection.n_outputs <= 2);
+    must(selection.priority >= KRT_PRIORITY_MIN && selection.priority <= KRT_PRIORITY_MAX);
+    for (size_t i = 0; i < selection.n_outputs; i++)
+        must(!selection.outputs[i].place.region || selection.outputs[i].place.size >= 8);
+    size_t bytes = selection.input_bytes;
     for (size_t i = 0; i < 3; i++) {
+        if (selection.inputs[i].shared.region) {
+            must(selection.shared && selection.inputs[i].shared.size == in[i].bytes);
+            continue;
+        }
+        bytes -= in[i].bytes;
         uint8_t *to = malloc(in[i].bytes ? in[i].bytes : 1); /* exact: a byte more is seen */
-        krpc_range_copy(m, &selection.inputs[i], to);
+        krpc_range_copy(m, &selection.inputs[i].data, to);
         free(to);
     }
+    must(bytes == 0);
     krt_selection_fini(&selection);
+}
+
+/* A message of a stream: what it carries is a request like any other. */
+static void run_stream(const krpc_message *m, const uint8_t *flat, size_t size)
+{
+    krpc_stream_request s;
+    static krpc_infer_request request;
+    if (krpc_read_stream_request(m, &s, NULL) != KAENA_OK)
+        return;
+    Kaena__V1__InferStreamRequest *q = kaena__v1__infer_stream_request__unpack(NULL, size, flat);
+    if (q) {
+        must(q->id == s.id && q->timeout_ms == s.timeout_ms);
+        must((q->what_case == KAENA__V1__INFER_STREAM_REQUEST__WHAT_REQUEST) ==
+             (s.what == KRPC_STREAM_REQUEST));
+        kaena__v1__infer_stream_request__free_unpacked(q, NULL);
+    }
+    if (s.what == KRPC_STREAM_REQUEST &&
+        krpc_read_infer_request_in(m, &s.request, &request, NULL) == KAENA_OK)
+        run_values(m, &request);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -124,6 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     krpc_message m = {pieces, CUTS + 1};
     run(&m, flat, size);
+    run_stream(&m, flat, size);
     for (size_t i = 0; i <= CUTS; i++)
         free(copies[i]);
     return 0;

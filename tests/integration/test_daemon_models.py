@@ -153,7 +153,6 @@ class Infer(fake.TestCase):
 
     def test_mistakes_are_named(self):
         n = tensors.Tensor(name="n", dtype=7, data=bytes(8))
-        shared = tensors.Tensor(name="x", dtype=FLOAT32, shape=[2], shared=tensors.SharedRange(region=4, size=8))
         with Krtd() as krtd, krtd.client() as client:
             client.load(model(**TWO))
             for inputs, outputs, says in (
@@ -169,7 +168,6 @@ class Infer(fake.TestCase):
                     ([tensor(data=bytes(7)), n], [], "input 'x': expected 8 bytes (float32 [2]), got 7"),
                     ([tensor(data=b""), n], [], "expected 8 bytes (float32 [2]), got 0"),
                     ([tensor(strings=[b"a"]), n], [], "'strings' is for STRING tensors"),
-                    ([shared, n], [], "no shared region 4 is mapped"),
                     ([tensor(), n], ["v"], "has no output 'v'"), ([tensor(), n], ["y", "y"], "output 'y' is asked for twice")):
                 detail = self.fails(StatusCode.INVALID_ARGUMENT, client.infer, request(inputs=inputs, outputs=outputs),
                                     reason=Reason.BAD_TENSOR, says=("model 'm'", says))

@@ -259,9 +259,13 @@ KTEST(tensor_wire, a_written_response_reads_back)
         to = end + rows[i].bytes;
     }
     uint8_t *end = krpc_put_infer_tail(to, UINT64_MAX, 5);
-    cr_assert(end - to <= KRPC_TAIL_MAX);
+    cr_assert((size_t)(end - to) == krpc_infer_tail_size(UINT64_MAX, 5));
+    to = end;
+    end = krpc_put_not_finite(to, "y");
+    cr_assert((size_t)(end - to) == krpc_bytes_field_size(1));
     Kaena__V1__InferResponse *r = kaena__v1__infer_response__unpack(NULL, (size_t)(end - buf), buf);
     cr_assert(r && r->n_outputs == 3 && r->queue_ns == UINT64_MAX && r->execute_ns == 5);
+    cr_assert(r->n_not_finite == 1 && strcmp(r->not_finite[0], "y") == 0);
     for (size_t i = 0; i < 3; i++) {
         const Kaena__V1__Tensor *t = r->outputs[i];
         cr_assert(strcmp(t->name, rows[i].name) == 0 && t->dtype == KAENA__V1__DATA_TYPE__FLOAT32 &&
@@ -273,4 +277,99 @@ KTEST(tensor_wire, a_written_response_reads_back)
         cr_assert(!t->data.len || t->data.data[t->data.len - 1] == i + 1);
     }
     kaena__v1__infer_response__free_unpacked(r, NULL);
+}
+
+KTEST(tensor_wire, what_an_infer_request_asks_for)
+{
+    static krpc_infer_request r;
+    kaena_err err;
+    Kaena__V1__InferRequest q = KAENA__V1__INFER_REQUEST__INIT;
+    Kaena__V1__OutputPlace place[2];
+    Kaena__V1__OutputPlace *places[2] = {&place[0], &place[1]};
+    Kaena__V1__SharedRange range = KAENA__V1__SHARED_RANGE__INIT;
+    kaena__v1__output_place__init(&place[0]);
+    kaena__v1__output_place__init(&place[1]);
+    place[0].name = (char[]){"y"};
+    place[0].range = &range;
+    range.region = UINT64_MAX;
+    range.offset = 128;
+    range.size = 1u << 31;
+    q.priority = -8;
+    q.check_finite = true;
+    q.n_places = 2;
+    q.places = places;
+    uint8_t buf[256];
+    KTEST_OK(err, read_flat(buf, kaena__v1__infer_request__pack(&q, buf), &r, &err));
+    cr_assert(r.priority == -8 && r.check_finite && r.n_places == 2);
+    krpc_piece piece = {buf, sizeof buf};
+    krpc_message m = {&piece, 1};
+    cr_assert(krpc_range_equals(&m, &r.places[0].name, "y"));
+    cr_assert(r.places[0].range.region == UINT64_MAX && r.places[0].range.offset == 128 &&
+              r.places[0].range.size == 1u << 31);
+    cr_assert(r.places[1].range.region == 0 && r.places[1].name.size == 0);
+    /* nothing of it is left over in the next */
+    KTEST_OK(err, READ(&err, &r, 0x0a, 1, 'm'));
+    cr_assert(r.priority == 0 && !r.check_finite && r.n_places == 0);
+    KTEST_FAILS(err, INVALID_ARGUMENT, "byte 0", READ(&err, &r, 0x32, 3, 0x12, 9, 1));
+}
+
+KTEST(tensor_wire, messages_of_streams)
+{
+    kaena_err err;
+    krpc_stream_request s;
+    Kaena__V1__InferStreamRequest q = KAENA__V1__INFER_STREAM_REQUEST__INIT;
+    Kaena__V1__InferRequest inner = KAENA__V1__INFER_REQUEST__INIT;
+    uint8_t buf[64];
+    inner.model = (char[]){"mm"};
+    q.id = UINT64_MAX;
+    q.timeout_ms = 77;
+    q.what_case = KAENA__V1__INFER_STREAM_REQUEST__WHAT_REQUEST;
+    q.request = &inner;
+    size_t size = kaena__v1__infer_stream_request__pack(&q, buf);
+    for (size_t cut = 0; cut <= size; cut++) {
+        static krpc_infer_request r;
+        krpc_piece pieces[2] = {{buf, cut}, {buf + cut, size - cut}};
+        krpc_message m = {pieces, 2};
+        KTEST_OK(err, krpc_read_stream_request(&m, &s, &err));
+        cr_assert(s.id == UINT64_MAX && s.timeout_ms == 77 && s.what == KRPC_STREAM_REQUEST);
+        KTEST_OK(err, krpc_read_infer_request_in(&m, &s.request, &r, &err));
+        cr_assert(krpc_range_equals(&m, &r.model, "mm"));
+    }
+    krpc_piece piece = {buf, 0};
+    krpc_message m = {&piece, 1};
+    KTEST_OK(err, krpc_read_stream_request(&m, &s, &err));
+    cr_assert(s.what == KRPC_STREAM_NOTHING && s.id == 0);
+    /* id 5, a request, then cancel: the last counts */
+    static const uint8_t both[] = {8, 5, 0x12, 0, 0x18, 1}, twice[] = {0x12, 0, 0x12, 0};
+    piece = (krpc_piece){both, sizeof both};
+    KTEST_OK(err, krpc_read_stream_request(&m, &s, &err));
+    cr_assert(s.what == KRPC_STREAM_CANCEL && s.id == 5);
+    piece = (krpc_piece){twice, sizeof twice};
+    KTEST_FAILS(err, INVALID_ARGUMENT, "not an InferStreamRequest",
+                krpc_read_stream_request(&m, &s, &err));
+}
+
+KTEST(tensor_wire, written_outputs_in_shared_memory_read_back)
+{
+    static const kaena_shape shape = {3, {1, 300, 2}};
+    static const uint64_t sizes[] = {0, 1, 127, 128, UINT64_MAX};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        krpc_shared range = {.region = sizes[i], .offset = sizes[i] / 2, .size = sizes[i] / 3};
+        uint8_t buf[256];
+        uint64_t id = sizes[i] * 7;
+        size_t inner = krpc_shared_output_size("out", KAENA_F32, &shape, &range);
+        uint8_t *to = krpc_put_stream_head(buf, id, inner);
+        cr_assert((size_t)(to - buf) == krpc_stream_head_size(id, inner));
+        uint8_t *end = krpc_put_shared_output(to, "out", KAENA_F32, &shape, &range);
+        cr_assert((size_t)(end - to) == inner);
+        Kaena__V1__InferStreamResponse *r =
+            kaena__v1__infer_stream_response__unpack(NULL, (size_t)(end - buf), buf);
+        cr_assert(r && r->id == id && r->response && r->response->n_outputs == 1);
+        const Kaena__V1__Tensor *t = r->response->outputs[0];
+        cr_assert(t->payload_case == KAENA__V1__TENSOR__PAYLOAD_SHARED && t->n_shape == 3 &&
+                  t->shape[1] == 300 && strcmp(t->name, "out") == 0);
+        cr_assert(t->shared->region == range.region && t->shared->offset == range.offset &&
+                  t->shared->size == range.size);
+        kaena__v1__infer_stream_response__free_unpacked(r, NULL);
+    }
 }

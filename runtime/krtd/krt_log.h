@@ -1,0 +1,14 @@
+/* What the daemon logs about requests. */
+#ifndef KRT_LOG_H
+#define KRT_LOG_H
+
+#include "err.h"
+#include "rpc.h"
+
+/* One line for a failed request. |request_id| is what its client sees, too; |model| may be NULL. */
+void krt_log_failure(const char *request_id, const char *model, const kaena_err *err);
+
+/* Fails |call|, with a line in the log. */
+void krt_fail(krpc_call *call, const char *model, const kaena_err *err);
+
+#endif
