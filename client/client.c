@@ -8,6 +8,8 @@
 #include "client_address.h"
 #include "client_call.h"
 #include "client_keeper.h"
+#include "client_loop.h"
+#include "client_model.h"
 
 #define DEFAULT_TIMEOUT_MS 30000
 
@@ -66,6 +68,9 @@ void kaena_client_close(kaena_client *client)
 {
     if (!client)
         return;
+    while (client->models)
+        kaena_model_close(client->models);
+    kaena_loop_stop(client);
     kaena_keeper_stop(client);
     for (size_t i = 0; i < client->idle_count; i++) {
         grpc_completion_queue_shutdown(client->idle[i]);

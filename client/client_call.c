@@ -73,34 +73,20 @@ ProtobufCMessage *kaena_unpack(grpc_byte_buffer *buffer, const ProtobufCMessageD
 
 /* ---- One exchange ---- */
 
-/* A call and everything it receives. */
-typedef struct exchange {
-    const kaena_target *target;
-    grpc_completion_queue *queue;
-    grpc_call *call;
-    grpc_metadata sent[2];
-    size_t sent_count;
-    char id[17];
-    grpc_metadata_array initial, trailing;
-    grpc_byte_buffer *answer;
-    grpc_status_code code;
-    grpc_slice message;
-} exchange;
-
-/* The key and the value live as long as the exchange. */
-static void add_metadata(exchange *x, const char *key, const char *value)
+/* |key| is a literal. */
+static void add_metadata(kaena_exchange_state *x, const char *key, const char *value)
 {
     x->sent[x->sent_count++] = (grpc_metadata){.key = grpc_slice_from_static_string(key),
                                                .value = grpc_slice_from_copied_string(value)};
 }
 
-static kaena_status exchange_begin(exchange *x, const kaena_target *target, const char *method,
-                                   kaena_err *err)
+kaena_status kaena_exchange_begin(kaena_exchange_state *x, const kaena_target *target,
+                                  const char *method, grpc_completion_queue *queue, kaena_err *err)
 {
     kaena_client *client = target->client;
     char path[128];
     (void)snprintf(path, sizeof path, "%s%s", *method == '/' ? "" : SERVICE, method);
-    *x = (exchange){.target = target, .queue = take_queue(client), .message = grpc_empty_slice()};
+    *x = (kaena_exchange_state){.target = target, .queue = queue, .message = grpc_empty_slice()};
     grpc_metadata_array_init(&x->initial);
     grpc_metadata_array_init(&x->trailing);
     grpc_slice name = grpc_slice_from_copied_string(path);
@@ -108,10 +94,8 @@ static kaena_status exchange_begin(exchange *x, const kaena_target *target, cons
         grpc_channel_create_call(kaena_conn_channel(target->conn), NULL, GRPC_PROPAGATE_DEFAULTS,
                                  x->queue, name, NULL, kaena_gpr_time(target->deadline_ns), NULL);
     grpc_slice_unref(name);
-    if (!x->call) {
-        give_queue(client, x->queue);
+    if (!x->call)
         return KAENA_FAIL(err, INTERNAL, "gRPC made no call");
-    }
     (void)snprintf(x->id, sizeof x->id, "%016llx",
                    (unsigned long long)(client->id_base + atomic_fetch_add(&client->id_next, 1)));
     add_metadata(x, "kaena-request-id", x->id);
@@ -121,7 +105,7 @@ static kaena_status exchange_begin(exchange *x, const kaena_target *target, cons
 /* A finished call may leave slices of the caller's tensors in the connection's output, when the
  * daemon stopped reading. Nobody else may be polling the connection, so it is polled here, and cut
  * when that does not help. */
-static void wait_for_pin(exchange *x, const kaena_wire_pin *pin)
+static void wait_for_pin(kaena_exchange_state *x, const kaena_wire_pin *pin)
 {
     int64_t cut_at = kaena_now_ns() + PIN_GRACE_MS * NS_PER_MS;
     while (atomic_load(&pin->slices) > 0) {
@@ -132,7 +116,7 @@ static void wait_for_pin(exchange *x, const kaena_wire_pin *pin)
     }
 }
 
-static void exchange_end(exchange *x, const kaena_wire_pin *pin)
+void kaena_exchange_end(kaena_exchange_state *x)
 {
     grpc_call_unref(x->call);
     if (x->answer)
@@ -142,14 +126,11 @@ static void exchange_end(exchange *x, const kaena_wire_pin *pin)
     grpc_slice_unref(x->message);
     for (size_t i = 0; i < x->sent_count; i++)
         grpc_slice_unref(x->sent[i].value);
-    if (pin)
-        wait_for_pin(x, pin);
-    give_queue(x->target->client, x->queue);
 }
 
 /* Runs operations to their end; false: the stream is over. The queue holds one call, so a tag is
  * any address. */
-static bool run_ops(exchange *x, const grpc_op *ops, size_t count)
+static bool run_ops(kaena_exchange_state *x, const grpc_op *ops, size_t count)
 {
     if (grpc_call_start_batch(x->call, ops, count, x, NULL) != GRPC_CALL_OK)
         return false;
@@ -168,7 +149,16 @@ static bool run_ops(exchange *x, const grpc_op *ops, size_t count)
     }
 }
 
-static grpc_op send_metadata_op(exchange *x)
+/* Ends an exchange of this thread. */
+static void end_here(kaena_exchange_state *x, const kaena_wire_pin *pin)
+{
+    kaena_exchange_end(x);
+    if (pin)
+        wait_for_pin(x, pin);
+    give_queue(x->target->client, x->queue);
+}
+
+static grpc_op send_metadata_op(kaena_exchange_state *x)
 {
     return (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
                      .data.send_initial_metadata = {.count = x->sent_count, .metadata = x->sent}};
@@ -180,7 +170,7 @@ static grpc_op send_message_op(grpc_byte_buffer *message)
 }
 
 /* The operations that receive; |ops| has room for three. */
-static void receive_ops(exchange *x, grpc_op *ops)
+static void receive_ops(kaena_exchange_state *x, grpc_op *ops)
 {
     ops[0] = (grpc_op){.op = GRPC_OP_RECV_INITIAL_METADATA,
                        .data.recv_initial_metadata.recv_initial_metadata = &x->initial};
@@ -192,7 +182,7 @@ static void receive_ops(exchange *x, grpc_op *ops)
 }
 
 /* Fills |err| from google.rpc.Status; false: the daemon sent none. */
-static bool decode_details(const exchange *x, kaena_err *err)
+static bool decode_details(const kaena_exchange_state *x, kaena_err *err)
 {
     Google__Rpc__Status *status = NULL;
     for (size_t i = 0; i < x->trailing.count && !status; i++)
@@ -240,8 +230,8 @@ static kaena_outcome outcome_of(const kaena_err *err)
     }
 }
 
-/* Turns the status of a finished call into |err|. */
-static kaena_status finish(const exchange *x, kaena_outcome *outcome, kaena_err *err)
+kaena_status kaena_exchange_finish(const kaena_exchange_state *x, kaena_outcome *outcome,
+                                   kaena_err *err)
 {
     kaena_conn *conn = x->target->conn;
     kaena_err local;
@@ -275,28 +265,47 @@ static kaena_status finish(const exchange *x, kaena_outcome *outcome, kaena_err 
     return code;
 }
 
+void kaena_exchange_ops(kaena_exchange_state *x, grpc_byte_buffer *request,
+                        grpc_op ops[KAENA_EXCHANGE_OPS])
+{
+    ops[0] = send_metadata_op(x);
+    ops[1] = send_message_op(request);
+    ops[2] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
+    receive_ops(x, ops + 3);
+}
+
+/* Begins an exchange that this thread polls. */
+static kaena_status begin_here(kaena_exchange_state *x, const kaena_target *target,
+                               const char *method, kaena_err *err)
+{
+    grpc_completion_queue *queue = take_queue(target->client);
+    kaena_status status = kaena_exchange_begin(x, target, method, queue, err);
+    if (status != KAENA_OK)
+        give_queue(target->client, queue);
+    return status;
+}
+
 kaena_status kaena_exchange(const kaena_target *target, const char *method,
                             grpc_byte_buffer *request, const kaena_wire_pin *pin,
                             grpc_byte_buffer **out_answer, kaena_outcome *outcome, kaena_err *err)
 {
-    exchange x;
+    kaena_exchange_state x;
     *outcome = KAENA_OUTCOME_FINAL;
-    kaena_status status = exchange_begin(&x, target, method, err);
+    kaena_status status = begin_here(&x, target, method, err);
     if (status != KAENA_OK) {
         grpc_byte_buffer_destroy(request);
         return status;
     }
-    grpc_op ops[6] = {
-        send_metadata_op(&x), send_message_op(request), {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}};
-    receive_ops(&x, ops + 3);
-    (void)run_ops(&x, ops, 6);
+    grpc_op ops[KAENA_EXCHANGE_OPS];
+    kaena_exchange_ops(&x, request, ops);
+    (void)run_ops(&x, ops, KAENA_EXCHANGE_OPS);
     grpc_byte_buffer_destroy(request);
-    status = finish(&x, outcome, err);
+    status = kaena_exchange_finish(&x, outcome, err);
     if (status == KAENA_OK) {
         *out_answer = x.answer;
         x.answer = NULL;
     }
-    exchange_end(&x, pin);
+    end_here(&x, pin);
     return status;
 }
 
@@ -305,9 +314,9 @@ kaena_status kaena_exchange_stream(const kaena_target *target, const char *metho
                                    grpc_byte_buffer **out_answer, kaena_outcome *outcome,
                                    kaena_err *err)
 {
-    exchange x;
+    kaena_exchange_state x;
     *outcome = KAENA_OUTCOME_FINAL;
-    KAENA_TRY(exchange_begin(&x, target, method, err));
+    KAENA_TRY(begin_here(&x, target, method, err));
     grpc_op op = send_metadata_op(&x);
     bool open = run_ops(&x, &op, 1);
     kaena_status own = KAENA_OK;
@@ -326,35 +335,46 @@ kaena_status kaena_exchange_stream(const kaena_target *target, const char *metho
     grpc_op ops[3];
     receive_ops(&x, ops);
     (void)run_ops(&x, ops, 3);
-    kaena_status status = own != KAENA_OK ? own : finish(&x, outcome, err);
+    kaena_status status = own != KAENA_OK ? own : kaena_exchange_finish(&x, outcome, err);
     if (status == KAENA_OK) {
         *out_answer = x.answer;
         x.answer = NULL;
     }
-    exchange_end(&x, NULL);
+    end_here(&x, NULL);
     return status;
 }
 
 /* ---- Routing ---- */
 
+kaena_status kaena_target_open(kaena_target *target, kaena_client *client, size_t daemon,
+                               int64_t deadline_ns, const atomic_bool *stop, kaena_outcome *outcome,
+                               kaena_err *err)
+{
+    *target = (kaena_target){
+        .client = client, .daemon = daemon, .deadline_ns = deadline_ns, .stop = stop};
+    kaena_status status =
+        kaena_endpoint_acquire(&client->endpoints[daemon], deadline_ns, &target->conn, err);
+    /* Without descriptors of our own nothing is said about the daemon. */
+    *outcome = status == KAENA_OK || status == KAENA_INVALID_ARGUMENT ? KAENA_OUTCOME_FINAL
+               : status == KAENA_RESOURCE_EXHAUSTED                   ? KAENA_OUTCOME_LATER
+                                                                      : KAENA_OUTCOME_ABSENT;
+    return status;
+}
+
+void kaena_target_close(kaena_target *target)
+{
+    kaena_conn_release(target->conn);
+    target->conn = NULL;
+}
+
 kaena_status kaena_attempt_on(kaena_client *client, size_t daemon, int64_t deadline_ns,
                               const atomic_bool *stop, kaena_attempt attempt, void *user,
                               kaena_outcome *outcome, kaena_err *err)
 {
-    kaena_target target = {
-        .client = client, .daemon = daemon, .deadline_ns = deadline_ns, .stop = stop};
-    kaena_status status =
-        kaena_endpoint_acquire(&client->endpoints[daemon], deadline_ns, &target.conn, err);
-    if (status != KAENA_OK) {
-        /* Without descriptors of our own nothing is said about the daemon. */
-        *outcome = status == KAENA_INVALID_ARGUMENT     ? KAENA_OUTCOME_FINAL
-                   : status == KAENA_RESOURCE_EXHAUSTED ? KAENA_OUTCOME_LATER
-                                                        : KAENA_OUTCOME_ABSENT;
-        return status;
-    }
-    *outcome = KAENA_OUTCOME_FINAL;
-    status = attempt(&target, user, outcome, err);
-    kaena_conn_release(target.conn);
+    kaena_target target;
+    KAENA_TRY(kaena_target_open(&target, client, daemon, deadline_ns, stop, outcome, err));
+    kaena_status status = attempt(&target, user, outcome, err);
+    kaena_target_close(&target);
     return status;
 }
 

@@ -17,6 +17,7 @@
 #define KAENA_CLIENT_IDLE_QUEUES 16
 
 typedef struct kaena_keeper kaena_keeper;
+typedef struct kaena_loop kaena_loop;
 
 struct kaena_client {
     kaena_router router;
@@ -31,7 +32,9 @@ struct kaena_client {
      * caller's. */
     grpc_completion_queue *idle[KAENA_CLIENT_IDLE_QUEUES];
     size_t idle_count;
-    kaena_keeper *keeper; /* NULL: nothing has needed it yet */
+    kaena_keeper *keeper; /* NULL: nothing has needed it yet; as the next */
+    kaena_loop *loop;
+    kaena_model *models; /* open handles */
 };
 
 /* Where one attempt goes. */
@@ -42,6 +45,12 @@ typedef struct kaena_target {
     int64_t deadline_ns;
     const atomic_bool *stop; /* becoming true cancels the call; NULL: nothing does */
 } kaena_target;
+
+/* A live connection to |daemon|, made now if need be. On failure sets |*outcome|. */
+kaena_status kaena_target_open(kaena_target *target, kaena_client *client, size_t daemon,
+                               int64_t deadline_ns, const atomic_bool *stop, kaena_outcome *outcome,
+                               kaena_err *err) KAENA_CHECKED;
+void kaena_target_close(kaena_target *target);
 
 /* One attempt. On failure sets |*outcome|, which begins as FINAL. */
 typedef kaena_status (*kaena_attempt)(const kaena_target *target, void *user,
@@ -74,6 +83,35 @@ kaena_status kaena_exchange_stream(const kaena_target *target, const char *metho
                                    kaena_next_message next, void *user,
                                    grpc_byte_buffer **out_answer, kaena_outcome *outcome,
                                    kaena_err *err) KAENA_CHECKED;
+
+/* The parts of an exchange, for who polls by himself: begin, start a batch of kaena_exchange_ops,
+ * and when it has ended finish and end. */
+typedef struct kaena_exchange_state {
+    const kaena_target *target; /* borrowed until the end */
+    grpc_completion_queue *queue;
+    grpc_call *call;
+    grpc_metadata sent[2];
+    size_t sent_count;
+    char id[17]; /* of the request */
+    grpc_metadata_array initial, trailing;
+    grpc_byte_buffer *answer;
+    grpc_status_code code;
+    grpc_slice message;
+} kaena_exchange_state;
+
+#define KAENA_EXCHANGE_OPS 6
+
+kaena_status kaena_exchange_begin(kaena_exchange_state *x, const kaena_target *target,
+                                  const char *method, grpc_completion_queue *queue,
+                                  kaena_err *err) KAENA_CHECKED;
+/* The operations of a call with one message each way; |request| is destroyed by the caller once
+ * they have ended. */
+void kaena_exchange_ops(kaena_exchange_state *x, grpc_byte_buffer *request,
+                        grpc_op ops[KAENA_EXCHANGE_OPS]);
+/* Turns the status of the call into |err|. OK: x->answer is there. */
+kaena_status kaena_exchange_finish(const kaena_exchange_state *x, kaena_outcome *outcome,
+                                   kaena_err *err) KAENA_CHECKED;
+void kaena_exchange_end(kaena_exchange_state *x);
 
 /* Between messages of protobuf-c and byte buffers. */
 grpc_byte_buffer *kaena_pack(const ProtobufCMessage *message);

@@ -11,6 +11,8 @@
 #define LOOK_NS (5 * MS) /* while opening waits for a daemon */
 #define FIND_NS (5000 * MS)
 #define UNLOAD_NS (10000 * MS)
+/* Requests under way at a daemon that does not say how many it takes. */
+#define DEFAULT_WINDOW 64
 
 /* ---- What the keeper does for a handle ---- */
 
@@ -34,8 +36,10 @@ static kaena_status accept(kaena_model *m, kaena_model_info *info, kaena_err *er
     if (m->info) {
         kaena_model_info_free(info);
     } else {
+        uint32_t room = info->queue_depth + info->contexts;
         m->info = info;
         m->replicas.places.model = info->name;
+        m->replicas.places.window = room > 0 ? room : DEFAULT_WINDOW;
     }
     return KAENA_OK;
 }
@@ -170,12 +174,35 @@ static kaena_status wait_for_first(kaena_model *m, kaena_err *err)
     }
 }
 
+static void enlist(kaena_model *m)
+{
+    kaena_client *client = m->client;
+    pthread_mutex_lock(&client->lock);
+    m->next = client->models;
+    m->before = NULL;
+    if (m->next)
+        m->next->before = m;
+    client->models = m;
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void unlist(kaena_model *m)
+{
+    kaena_client *client = m->client;
+    pthread_mutex_lock(&client->lock);
+    *(m->before ? &m->before->next : &client->models) = m->next;
+    if (m->next)
+        m->next->before = m->before;
+    pthread_mutex_unlock(&client->lock);
+}
+
 kaena_status kaena_model_open(kaena_client *client, const char *path,
                               const kaena_load_options *options, kaena_model **out, kaena_err *err)
 {
     kaena_model *m = NULL;
     KAENA_TRY(kaena_keeper_start(client, err));
     KAENA_TRY(create_model(client, path, options, &m, err));
+    enlist(m);
     kaena_status status = wait_for_first(m, err);
     if (status != KAENA_OK) {
         kaena_model_close(m);
@@ -189,6 +216,9 @@ void kaena_model_close(kaena_model *m)
 {
     if (!m)
         return;
+    unlist(m);
+    if (m->lane.async)
+        kaena_lane_close(&m->lane);
     kaena_keeper_remove(m->client, &m->kept);
     kaena_replicas_close(&m->replicas, m->has_artifact && !m->artifact.options.persistent);
     free_model(m);
@@ -217,62 +247,4 @@ size_t kaena_model_replicas(kaena_model *m, kaena_replica *out, size_t room)
     }
     pthread_mutex_unlock(&r->lock);
     return r->router->count;
-}
-
-/* ---- Inference ---- */
-
-/* A call on its way: the caller's, and for a handle its model. */
-typedef struct inference {
-    kaena_infer_call *call;
-    kaena_model *model; /* NULL: by name */
-} inference;
-
-static kaena_status attempt_infer(const kaena_target *target, void *user, kaena_outcome *outcome,
-                                  kaena_err *err)
-{
-    const inference *inf = user;
-    kaena_client *client = target->client;
-    kaena_infer_call call = *inf->call;
-    if (inf->model)
-        call.model = inf->model->info->name;
-    kaena_wire_pin pin = {0};
-    grpc_byte_buffer *request, *answer;
-    *outcome = KAENA_OUTCOME_FINAL;
-    KAENA_TRY(kaena_wire_encode_infer(&call, &pin, &request, err));
-    KAENA_TRY(kaena_exchange(target, "Infer", request, &pin, &answer, outcome, err));
-    *outcome = KAENA_OUTCOME_FINAL;
-    kaena_status status = kaena_wire_decode_infer(answer, &call, err);
-    grpc_byte_buffer_destroy(answer);
-    if (status != KAENA_OK)
-        return status;
-    kaena_router_waited(&client->router, target->daemon, (int64_t)call.queue_ns, kaena_now_ns());
-    if (inf->model)
-        atomic_fetch_add(&inf->model->replicas.slots[target->daemon].answered, 1);
-    inf->call->queue_ns = call.queue_ns;
-    inf->call->execute_ns = call.execute_ns;
-    return KAENA_OK;
-}
-
-static kaena_status check_call(const kaena_infer_call *call, kaena_err *err)
-{
-    if (call->size < sizeof *call)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "kaena_infer_call: size %u is not %zu", call->size,
-                          sizeof *call);
-    return KAENA_OK;
-}
-
-kaena_status kaena_infer(kaena_client *client, kaena_infer_call *call, kaena_err *err)
-{
-    KAENA_TRY(check_call(call, err));
-    inference inf = {.call = call};
-    return kaena_route_call(client, NULL, attempt_infer, &inf, true,
-                            kaena_deadline(call->timeout_ms, client->timeout_ms), err);
-}
-
-kaena_status kaena_model_infer(kaena_model *model, kaena_infer_call *call, kaena_err *err)
-{
-    KAENA_TRY(check_call(call, err));
-    inference inf = {.call = call, .model = model};
-    return kaena_route_call(model->client, &model->replicas.places, attempt_infer, &inf, true,
-                            kaena_deadline(call->timeout_ms, model->client->timeout_ms), err);
 }

@@ -2,6 +2,7 @@
 #ifndef KAENA_CLIENT_MODEL_H
 #define KAENA_CLIENT_MODEL_H
 
+#include "client_async.h"
 #include "client_keeper.h"
 #include "client_load.h"
 #include "client_replicas.h"
@@ -15,6 +16,10 @@ struct kaena_model {
     kaena_model_info *info; /* of the first replica; does not change afterwards */
     kaena_replicas replicas;
     kaena_kept kept;
+    kaena_lane lane;            /* without |async| until something was submitted */
+    kaena_model *next, *before; /* of the client's, under its lock */
 };
+
+kaena_model *kaena_lane_model(kaena_lane *lane);
 
 #endif

@@ -11,7 +11,7 @@ kaena_status kaena_replicas_init(kaena_replicas *r, kaena_router *router, uint32
                                  const char *model, const kaena_replica_ops *ops, void *user,
                                  kaena_err *err)
 {
-    atomic_uint *ready = calloc(router->count, sizeof *ready);
+    atomic_uint *ready = calloc(2 * router->count, sizeof *ready);
     kaena_slot *slots = calloc(router->count, sizeof *slots);
     if (!ready || !slots) {
         free(ready);
@@ -21,7 +21,11 @@ kaena_status kaena_replicas_init(kaena_replicas *r, kaena_router *router, uint32
     if (wanted > router->count)
         wanted = (uint32_t)router->count;
     *r = (kaena_replicas){.router = router,
-                          .places = {.ready = ready, .wanted = wanted, .model = model},
+                          .places = {.ready = ready,
+                                     .wanted = wanted,
+                                     .model = model,
+                                     .windowed = ready + router->count,
+                                     .window = 1},
                           .wanted = wanted,
                           .slots = slots,
                           .ops = ops,

@@ -153,6 +153,7 @@ static ptrdiff_t choose(kaena_route *route, int64_t now_ns)
     kaena_places *places = route->options.places;
     size_t first = places ? atomic_fetch_add(&router->turn, 1) : atomic_load(&router->preferred);
     ptrdiff_t best = -1, other = -1;
+    route->blocked = false;
     uint64_t best_cost = UINT64_MAX;
     for (size_t i = 0; i < router->count; i++) {
         size_t d = (first + i) % router->count;
@@ -162,6 +163,10 @@ static ptrdiff_t choose(kaena_route *route, int64_t now_ns)
         route->round_up = route->round_up || up;
         if (was_tried(route, d))
             continue;
+        if (route->options.windowed && atomic_load(&places->windowed[d]) >= places->window) {
+            route->blocked = true;
+            continue;
+        }
         if (!up) {
             other = other < 0 ? (ptrdiff_t)d : other;
             continue;
@@ -208,9 +213,13 @@ kaena_step kaena_route_next(kaena_route *route, int64_t now_ns, size_t *out_daem
         route->tried[d / 64] |= UINT64_C(1) << d % 64;
         route->generation = atomic_load(&route->router->daemons[d].generation);
         atomic_fetch_add(&route->router->daemons[d].in_flight, 1);
+        if (route->options.windowed)
+            atomic_fetch_add(&route->options.places->windowed[d], 1);
         *out_daemon = (size_t)d;
         return KAENA_STEP_TRY;
     }
+    if (route->blocked)
+        return KAENA_STEP_BLOCKED;
     route->ended = gives_up(route, now_ns);
     if (route->ended)
         return KAENA_STEP_END;
@@ -257,6 +266,8 @@ void kaena_route_report(kaena_route *route, size_t daemon, kaena_status status,
 {
     kaena_router *router = route->router;
     atomic_fetch_sub(&router->daemons[daemon].in_flight, 1);
+    if (route->options.windowed)
+        atomic_fetch_sub(&route->options.places->windowed[daemon], 1);
     if (status == KAENA_OK) {
         /* A call from before the daemon began to drain says nothing about now. */
         if (route->generation == atomic_load(&router->daemons[daemon].generation))
@@ -324,6 +335,7 @@ kaena_status kaena_route_run(kaena_route *route, kaena_route_attempt attempt, vo
         switch (kaena_route_next(route, kaena_now_ns(), &daemon, &until_ns)) {
         case KAENA_STEP_END:
             return kaena_route_error(route, err);
+        case KAENA_STEP_BLOCKED: /* calls of a thread have no window */
         case KAENA_STEP_WAIT:
             kaena_sleep_until(until_ns);
             break;

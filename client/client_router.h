@@ -66,6 +66,9 @@ typedef struct kaena_places {
     atomic_uint *ready; /* [router->count] */
     uint32_t wanted;    /* daemons that should have it */
     const char *model;
+    /* Of calls that queue here rather than there: those under way, and how many may be. */
+    atomic_uint *windowed; /* [router->count] */
+    uint32_t window;
 } kaena_places;
 
 bool kaena_places_has(const kaena_places *places, const kaena_router *router, size_t daemon);
@@ -89,6 +92,7 @@ typedef struct kaena_route_options {
     bool may_repeat; /* once more after a LOST */
     bool fail_fast;  /* do not wait for daemons that cannot be reached */
     bool patient;    /* wait until the deadline where all refuse */
+    bool windowed;   /* of |places|: no more than its window at each daemon */
 } kaena_route_options;
 
 /* A call on its way. One thread at a time. */
@@ -99,6 +103,7 @@ typedef struct kaena_route {
     uint32_t generation;                    /* of the daemon that is being tried */
     bool round_up, round_refused, round_lost;
     bool failed, lost, ended;
+    bool blocked; /* no daemon has room in its window */
     int64_t pause_ns;
     int told;          /* how telling |best| is */
     kaena_err best;    /* the most telling failure */
@@ -106,9 +111,10 @@ typedef struct kaena_route {
 } kaena_route;
 
 typedef enum kaena_step {
-    KAENA_STEP_TRY,  /* |daemon|; report follows */
-    KAENA_STEP_WAIT, /* until |until_ns|, then ask again */
-    KAENA_STEP_END,  /* with kaena_route_error */
+    KAENA_STEP_TRY,     /* |daemon|; report follows */
+    KAENA_STEP_WAIT,    /* until |until_ns|, then ask again */
+    KAENA_STEP_BLOCKED, /* until another call of the window ends, then ask again */
+    KAENA_STEP_END,     /* with kaena_route_error */
 } kaena_step;
 
 void kaena_route_init(kaena_route *route, kaena_router *router, const kaena_route_options *options);

@@ -32,9 +32,10 @@
  *    thread that makes them. Everything else belongs to one thread at a time.
  *  - The library has no state outside its handles and installs no signal handlers. A client does
  *    not survive fork(): open one in the child.
- *  - A client that only asks runs in the threads that ask. The first kaena_model_open starts one
- *    thread for the client, with all signals blocked: it finds daemons that came back and brings
- *    them their models. kaena_client_close ends it.
+ *  - A client that only asks runs in the threads that ask. The first kaena_model_open starts a
+ *    thread for the client, which finds daemons that came back and brings them their models; the
+ *    first kaena_model_submit another one, which carries requests and runs callbacks. Both have all
+ *    signals blocked, sleep while there is nothing to do, and end with kaena_client_close.
  *  - Large answers: gRPC allocates what it receives with malloc. A program that receives megabytes
  *    often does well to keep freed memory (mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD) or to use
  *    another allocator.
@@ -148,8 +149,9 @@ typedef struct kaena_client_options {
 kaena_status kaena_client_open(const kaena_client_options *options, kaena_client **out_client,
                                kaena_err *err);
 
-/* Closes connections and frees the client, which no other thread is using any more and whose models
- * were closed. NULL does nothing. */
+/* Closes the handles of models that are still open, which ends every request under way with
+ * CANCELLED, and connections, and frees the client, which no other thread is using any more. NULL
+ * does nothing. */
 void kaena_client_close(kaena_client *client);
 
 /* ---- Tensors ---- */
@@ -289,7 +291,8 @@ kaena_status kaena_model_open(kaena_client *client, const char *path,
                               kaena_err *err);
 
 /* Frees the handle, which no other thread is using any more, and unloads what it loaded unless
- * options->persistent. NULL does nothing. */
+ * options->persistent. Requests under way end with CANCELLED before it returns. Not from a
+ * callback. NULL does nothing. */
 void kaena_model_close(kaena_model *model);
 
 /* What the first replica was when it was made: names, shapes, sizes. Lives as long as the handle.
@@ -394,6 +397,41 @@ kaena_status kaena_infer(kaena_client *client, kaena_infer_call *call, kaena_err
  * replica lives, the death of daemons shows in no call. RESOURCE_EXHAUSTED is told when every
  * replica that there should be is full; while one is missing the call waits for room. */
 kaena_status kaena_model_infer(kaena_model *model, kaena_infer_call *call, kaena_err *err);
+
+/* ---- Requests: inferences that nobody waits for in a call ---- */
+
+typedef struct kaena_request kaena_request;
+
+/* Called once when the request is done, with success or not (kaena_request_status), in a thread of
+ * the library, which must not be kept: everybody's requests wait for it. It may submit and cancel
+ * requests and release those that are done, but not wait for one nor close a model or a client. */
+typedef void kaena_done(void *user, kaena_request *request);
+
+/* Submits one inference and returns; any number may be under way, from any thread. |call| and all
+ * it points to is the library's until the request is done. What the daemons have no room for waits
+ * here, until the deadline of the call; otherwise the rules are those of kaena_model_infer.
+ *
+ * |done|         may be NULL when there is |out_request|
+ * |out_request|  a handle, released by the caller; NULL: |done| sees it for the last time
+ *
+ * INVALID_ARGUMENT, RESOURCE_EXHAUSTED (memory, threads)  nothing was submitted, |done| is not
+ * called */
+kaena_status kaena_model_submit(kaena_model *model, kaena_infer_call *call, kaena_done *done,
+                                void *user, kaena_request **out_request, kaena_err *err);
+
+/* Waits until the request is done, for |timeout_ms| at most; 0 only looks, below 0 there is no
+ * limit. 1: it is done. */
+int kaena_request_wait(kaena_request *request, int64_t timeout_ms);
+
+/* What became of a request that is done; FAILED_PRECONDITION before that. */
+kaena_status kaena_request_status(const kaena_request *request, kaena_err *err);
+
+/* Asks for an end: it is done soon, with CANCELLED unless the answer was faster. */
+void kaena_request_cancel(kaena_request *request);
+
+/* Gives the handle back; a request that is not done is cancelled and waited for. A handle outlives
+ * its model and its client. NULL does nothing. */
+void kaena_request_release(kaena_request *request);
 
 /* "NOT_FOUND"; a static string. */
 const char *kaena_status_name(kaena_status status);

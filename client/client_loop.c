@@ -1,0 +1,235 @@
+#include "client_loop.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client_infer.h"
+
+#define MS INT64_C(1000000)
+/* How long gRPC may keep pieces of the caller's tensors before the connection is cut. */
+#define PIN_GRACE_NS (50 * MS)
+#define PIN_LOOK_NS (1 * MS)
+
+/* One attempt under way. */
+typedef struct flight {
+    kaena_exchange_state exchange;
+    kaena_target target;
+    kaena_request *request;
+    kaena_inference inference;
+    kaena_wire_pin pin;
+    grpc_byte_buffer *sent;
+    /* When it has landed: */
+    kaena_status status;
+    kaena_outcome outcome;
+    kaena_err err;
+    int64_t cut_ns;
+    struct flight *next;
+} flight;
+
+struct kaena_loop {
+    kaena_client *client;
+    kaena_async *async;
+    pthread_t thread;
+    grpc_completion_queue *queue;
+    /* A batch without operations, on a call that goes nowhere, completes at once: it wakes the
+     * thread. */
+    grpc_channel *nowhere;
+    grpc_call *bell;
+    atomic_bool rung, stop;
+    flight *lingering; /* landed, but gRPC holds the caller's memory; the thread's */
+};
+
+/* ---- Flights ---- */
+
+static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
+                             kaena_outcome *outcome, kaena_err *err)
+{
+    kaena_loop *loop = self;
+    flight *f = calloc(1, sizeof *f);
+    *outcome = KAENA_OUTCOME_FINAL;
+    if (!f)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    f->request = request;
+    kaena_inference_init(&f->inference, request->call, kaena_lane_model(request->lane));
+    kaena_status status = kaena_target_open(&f->target, loop->client, daemon, request->deadline_ns,
+                                            NULL, outcome, err);
+    if (status == KAENA_OK) {
+        status = kaena_inference_encode(&f->inference, &f->target, &f->pin, &f->sent, err);
+        if (status == KAENA_OK)
+            status = kaena_exchange_begin(&f->exchange, &f->target, "Infer", loop->queue, err);
+        if (status != KAENA_OK && f->sent)
+            grpc_byte_buffer_destroy(f->sent);
+    }
+    if (status != KAENA_OK) {
+        kaena_target_close(&f->target);
+        free(f);
+        return status;
+    }
+    request->flight = f;
+    grpc_op ops[KAENA_EXCHANGE_OPS];
+    kaena_exchange_ops(&f->exchange, f->sent, ops);
+    (void)grpc_call_start_batch(f->exchange.call, ops, KAENA_EXCHANGE_OPS, f, NULL);
+    return KAENA_OK;
+}
+
+static void recall(void *self, kaena_request *request)
+{
+    (void)self;
+    const flight *f = request->flight;
+    (void)grpc_call_cancel(f->exchange.call, NULL);
+}
+
+/* The memory is the caller's again: the request goes on. */
+static void arrive(flight *f)
+{
+    kaena_async_ended(f->request, f->status, f->outcome, &f->err);
+    kaena_target_close(&f->target);
+    free(f);
+}
+
+static void land(kaena_loop *loop, flight *f)
+{
+    kaena_async_landed(f->request);
+    kaena_err_init(&f->err);
+    grpc_byte_buffer_destroy(f->sent);
+    f->status = kaena_exchange_finish(&f->exchange, &f->outcome, &f->err);
+    if (f->status == KAENA_OK) {
+        f->outcome = KAENA_OUTCOME_FINAL;
+        f->status = kaena_inference_decode(&f->inference, &f->target, f->exchange.answer, &f->err);
+    }
+    kaena_exchange_end(&f->exchange);
+    if (atomic_load(&f->pin.slices) == 0) {
+        arrive(f);
+        return;
+    }
+    f->cut_ns = kaena_now_ns() + PIN_GRACE_NS;
+    f->next = loop->lingering;
+    loop->lingering = f;
+}
+
+/* Looks whether gRPC has let go of what landed flights sent; cuts the connection of a daemon that
+ * does not take it. */
+static void look_at_lingering(kaena_loop *loop)
+{
+    flight *list = loop->lingering;
+    loop->lingering = NULL;
+    while (list) {
+        flight *f = list;
+        list = f->next;
+        if (atomic_load(&f->pin.slices) == 0) {
+            arrive(f);
+            continue;
+        }
+        if (kaena_now_ns() > f->cut_ns)
+            kaena_conn_cut(f->target.conn);
+        f->next = loop->lingering;
+        loop->lingering = f;
+    }
+}
+
+/* ---- The thread ---- */
+
+static void wake(void *self)
+{
+    kaena_loop *loop = self;
+    if (!atomic_exchange(&loop->rung, true))
+        (void)grpc_call_start_batch(loop->bell, NULL, 0, loop, NULL);
+}
+
+static void *loop_main(void *user)
+{
+    kaena_loop *loop = user;
+    for (;;) {
+        int64_t next_ns = kaena_async_turn(loop->async);
+        look_at_lingering(loop);
+        int64_t look_ns = kaena_now_ns() + PIN_LOOK_NS;
+        if (loop->lingering && look_ns < next_ns)
+            next_ns = look_ns;
+        gpr_timespec until =
+            next_ns == INT64_MAX ? gpr_inf_future(GPR_CLOCK_REALTIME) : kaena_gpr_time(next_ns);
+        grpc_event event = grpc_completion_queue_next(loop->queue, until, NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN)
+            return NULL;
+        if (event.type != GRPC_OP_COMPLETE)
+            continue;
+        if (event.tag != loop) {
+            land(loop, event.tag);
+        } else {
+            atomic_store(&loop->rung, false);
+            if (atomic_load(&loop->stop))
+                grpc_completion_queue_shutdown(loop->queue);
+        }
+    }
+}
+
+static const kaena_carrier carrier = {take_off, recall, wake};
+
+static void free_loop(kaena_loop *loop)
+{
+    if (loop->bell)
+        grpc_call_unref(loop->bell);
+    if (loop->queue)
+        grpc_completion_queue_destroy(loop->queue);
+    if (loop->nowhere)
+        grpc_channel_destroy(loop->nowhere);
+    kaena_async_unref(loop->async);
+    free(loop);
+}
+
+static kaena_status create(kaena_client *client, kaena_loop **out, kaena_err *err)
+{
+    kaena_loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    loop->client = client;
+    loop->async = kaena_async_create(&client->router, &carrier, loop);
+    if (!loop->async) {
+        free(loop);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    }
+    loop->queue = grpc_completion_queue_create_for_next(NULL);
+    loop->nowhere = grpc_lame_client_channel_create("nowhere", GRPC_STATUS_UNAVAILABLE, "nowhere");
+    loop->bell = grpc_channel_create_call(loop->nowhere, NULL, GRPC_PROPAGATE_DEFAULTS, loop->queue,
+                                          grpc_slice_from_static_string("/bell"), NULL,
+                                          gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int e = pthread_create(&loop->thread, NULL, loop_main, loop);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e) {
+        grpc_completion_queue_shutdown(loop->queue);
+        free_loop(loop);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no thread for the client: %s", strerror(e));
+    }
+    *out = loop;
+    return KAENA_OK;
+}
+
+kaena_status kaena_loop_start(kaena_client *client, kaena_async **out_async, kaena_err *err)
+{
+    kaena_status status = KAENA_OK;
+    kaena_loop *loop = NULL;
+    pthread_mutex_lock(&client->lock);
+    if (!client->loop)
+        status = create(client, &loop, err);
+    if (loop)
+        client->loop = loop;
+    if (status == KAENA_OK)
+        *out_async = client->loop->async;
+    pthread_mutex_unlock(&client->lock);
+    return status;
+}
+
+void kaena_loop_stop(kaena_client *client)
+{
+    kaena_loop *loop = client->loop;
+    if (!loop)
+        return;
+    atomic_store(&loop->stop, true);
+    wake(loop);
+    pthread_join(loop->thread, NULL);
+    free_loop(loop);
+    client->loop = NULL;
+}
