@@ -10,6 +10,7 @@
 #include "client_keeper.h"
 #include "client_loop.h"
 #include "client_model.h"
+#include "client_session.h"
 
 #define DEFAULT_TIMEOUT_MS 30000
 
@@ -23,7 +24,13 @@ static kaena_status make_endpoints(kaena_client *client, const kaena_addresses *
         KAENA_TRY(kaena_endpoint_init(&client->endpoints[i], addresses->items[i].address, err));
         client->endpoint_count++;
     }
-    return kaena_router_init(&client->router, addresses->count, err);
+    client->sessions = kaena_sessions_create(client);
+    if (!client->sessions)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    kaena_status status = kaena_router_init(&client->router, addresses->count, err);
+    if (status != KAENA_OK)
+        kaena_sessions_destroy(client->sessions);
+    return status;
 }
 
 /* Of a client in any state of making. */
@@ -70,8 +77,10 @@ void kaena_client_close(kaena_client *client)
         return;
     while (client->models)
         kaena_model_close(client->models);
-    kaena_loop_stop(client);
     kaena_keeper_stop(client);
+    kaena_sessions_close(client->sessions);
+    kaena_loop_stop(client);
+    kaena_sessions_destroy(client->sessions);
     for (size_t i = 0; i < client->idle_count; i++) {
         grpc_completion_queue_shutdown(client->idle[i]);
         grpc_completion_queue_destroy(client->idle[i]);

@@ -99,6 +99,8 @@ kaena_status kaena_exchange_begin(kaena_exchange_state *x, const kaena_target *t
     (void)snprintf(x->id, sizeof x->id, "%016llx",
                    (unsigned long long)(client->id_base + atomic_fetch_add(&client->id_next, 1)));
     add_metadata(x, "kaena-request-id", x->id);
+    if (target->session)
+        add_metadata(x, "kaena-session", target->session);
     return KAENA_OK;
 }
 

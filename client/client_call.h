@@ -18,6 +18,7 @@
 
 typedef struct kaena_keeper kaena_keeper;
 typedef struct kaena_loop kaena_loop;
+typedef struct kaena_sessions kaena_sessions;
 
 struct kaena_client {
     kaena_router router;
@@ -34,7 +35,8 @@ struct kaena_client {
     size_t idle_count;
     kaena_keeper *keeper; /* NULL: nothing has needed it yet; as the next */
     kaena_loop *loop;
-    kaena_model *models; /* open handles */
+    kaena_sessions *sessions; /* made with the client */
+    kaena_model *models;      /* open handles */
 };
 
 /* Where one attempt goes. */
@@ -44,6 +46,7 @@ typedef struct kaena_target {
     kaena_conn *conn;
     int64_t deadline_ns;
     const atomic_bool *stop; /* becoming true cancels the call; NULL: nothing does */
+    const char *session;     /* in whose name the call is made: a token; NULL: nobody's */
 } kaena_target;
 
 /* A live connection to |daemon|, made now if need be. On failure sets |*outcome|. */
@@ -90,7 +93,7 @@ typedef struct kaena_exchange_state {
     const kaena_target *target; /* borrowed until the end */
     grpc_completion_queue *queue;
     grpc_call *call;
-    grpc_metadata sent[2];
+    grpc_metadata sent[3];
     size_t sent_count;
     char id[17]; /* of the request */
     grpc_metadata_array initial, trailing;

@@ -36,6 +36,8 @@ struct kaena_conn {
 
 gpr_timespec kaena_gpr_time(int64_t ns)
 {
+    if (ns == INT64_MAX)
+        return gpr_inf_future(GPR_CLOCK_MONOTONIC);
     return (gpr_timespec){.tv_sec = ns / 1000000000,
                           .tv_nsec = (int32_t)(ns % 1000000000),
                           .clock_type = GPR_CLOCK_MONOTONIC};

@@ -49,6 +49,7 @@ void kaena_endpoint_fini(kaena_endpoint *endpoint);
 kaena_status kaena_endpoint_acquire(kaena_endpoint *endpoint, int64_t deadline_ns,
                                     kaena_conn **out_conn, kaena_err *err) KAENA_CHECKED;
 
+/* INT64_MAX is for ever. */
 gpr_timespec kaena_gpr_time(int64_t ns);
 
 #endif

@@ -84,11 +84,10 @@ kaena_model *kaena_lane_model(kaena_lane *lane)
 
 static kaena_status open_lane(kaena_model *model, kaena_err *err)
 {
-    kaena_async *async;
-    KAENA_TRY(kaena_loop_start(model->client, &async, err));
+    KAENA_TRY(kaena_loop_start(model->client, err));
     pthread_mutex_lock(&model->client->lock);
     if (!model->lane.async)
-        kaena_lane_init(&model->lane, async, &model->replicas.places);
+        kaena_lane_init(&model->lane, kaena_loop_async(model->client), &model->replicas.places);
     pthread_mutex_unlock(&model->client->lock);
     return KAENA_OK;
 }

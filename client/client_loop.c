@@ -13,6 +13,8 @@
 
 /* One attempt under way. */
 typedef struct flight {
+    kaena_tag tag;
+    kaena_loop *loop;
     kaena_exchange_state exchange;
     kaena_target target;
     kaena_request *request;
@@ -28,6 +30,7 @@ typedef struct flight {
 } flight;
 
 struct kaena_loop {
+    kaena_tag bell_rang;
     kaena_client *client;
     kaena_async *async;
     pthread_t thread;
@@ -42,6 +45,37 @@ struct kaena_loop {
 
 /* ---- Flights ---- */
 
+/* The memory is the caller's again: the request goes on. */
+static void arrive(flight *f)
+{
+    kaena_async_ended(f->request, f->status, f->outcome, &f->err);
+    kaena_target_close(&f->target);
+    free(f);
+}
+
+static void land(kaena_tag *tag, bool ok)
+{
+    flight *f = (flight *)tag;
+    kaena_loop *loop = f->loop;
+    (void)ok; /* the status says more */
+    kaena_async_landed(f->request);
+    kaena_err_init(&f->err);
+    grpc_byte_buffer_destroy(f->sent);
+    f->status = kaena_exchange_finish(&f->exchange, &f->outcome, &f->err);
+    if (f->status == KAENA_OK) {
+        f->outcome = KAENA_OUTCOME_FINAL;
+        f->status = kaena_inference_decode(&f->inference, &f->target, f->exchange.answer, &f->err);
+    }
+    kaena_exchange_end(&f->exchange);
+    if (atomic_load(&f->pin.slices) == 0) {
+        arrive(f);
+        return;
+    }
+    f->cut_ns = kaena_now_ns() + PIN_GRACE_NS;
+    f->next = loop->lingering;
+    loop->lingering = f;
+}
+
 static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
                              kaena_outcome *outcome, kaena_err *err)
 {
@@ -50,6 +84,8 @@ static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
     *outcome = KAENA_OUTCOME_FINAL;
     if (!f)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    f->tag.run = land;
+    f->loop = loop;
     f->request = request;
     kaena_inference_init(&f->inference, request->call, kaena_lane_model(request->lane));
     kaena_status status = kaena_target_open(&f->target, loop->client, daemon, request->deadline_ns,
@@ -69,7 +105,7 @@ static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
     request->flight = f;
     grpc_op ops[KAENA_EXCHANGE_OPS];
     kaena_exchange_ops(&f->exchange, f->sent, ops);
-    (void)grpc_call_start_batch(f->exchange.call, ops, KAENA_EXCHANGE_OPS, f, NULL);
+    (void)grpc_call_start_batch(f->exchange.call, ops, KAENA_EXCHANGE_OPS, &f->tag, NULL);
     return KAENA_OK;
 }
 
@@ -78,34 +114,6 @@ static void recall(void *self, kaena_request *request)
     (void)self;
     const flight *f = request->flight;
     (void)grpc_call_cancel(f->exchange.call, NULL);
-}
-
-/* The memory is the caller's again: the request goes on. */
-static void arrive(flight *f)
-{
-    kaena_async_ended(f->request, f->status, f->outcome, &f->err);
-    kaena_target_close(&f->target);
-    free(f);
-}
-
-static void land(kaena_loop *loop, flight *f)
-{
-    kaena_async_landed(f->request);
-    kaena_err_init(&f->err);
-    grpc_byte_buffer_destroy(f->sent);
-    f->status = kaena_exchange_finish(&f->exchange, &f->outcome, &f->err);
-    if (f->status == KAENA_OK) {
-        f->outcome = KAENA_OUTCOME_FINAL;
-        f->status = kaena_inference_decode(&f->inference, &f->target, f->exchange.answer, &f->err);
-    }
-    kaena_exchange_end(&f->exchange);
-    if (atomic_load(&f->pin.slices) == 0) {
-        arrive(f);
-        return;
-    }
-    f->cut_ns = kaena_now_ns() + PIN_GRACE_NS;
-    f->next = loop->lingering;
-    loop->lingering = f;
 }
 
 /* Looks whether gRPC has let go of what landed flights sent; cuts the connection of a daemon that
@@ -134,7 +142,16 @@ static void wake(void *self)
 {
     kaena_loop *loop = self;
     if (!atomic_exchange(&loop->rung, true))
-        (void)grpc_call_start_batch(loop->bell, NULL, 0, loop, NULL);
+        (void)grpc_call_start_batch(loop->bell, NULL, 0, &loop->bell_rang, NULL);
+}
+
+static void bell_rang(kaena_tag *tag, bool ok)
+{
+    kaena_loop *loop = (kaena_loop *)tag;
+    (void)ok;
+    atomic_store(&loop->rung, false);
+    if (atomic_load(&loop->stop))
+        grpc_completion_queue_shutdown(loop->queue);
 }
 
 static void *loop_main(void *user)
@@ -153,13 +170,8 @@ static void *loop_main(void *user)
             return NULL;
         if (event.type != GRPC_OP_COMPLETE)
             continue;
-        if (event.tag != loop) {
-            land(loop, event.tag);
-        } else {
-            atomic_store(&loop->rung, false);
-            if (atomic_load(&loop->stop))
-                grpc_completion_queue_shutdown(loop->queue);
-        }
+        kaena_tag *tag = event.tag;
+        tag->run(tag, event.success != 0);
     }
 }
 
@@ -182,6 +194,7 @@ static kaena_status create(kaena_client *client, kaena_loop **out, kaena_err *er
     kaena_loop *loop = calloc(1, sizeof *loop);
     if (!loop)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    loop->bell_rang.run = bell_rang;
     loop->client = client;
     loop->async = kaena_async_create(&client->router, &carrier, loop);
     if (!loop->async) {
@@ -207,7 +220,7 @@ static kaena_status create(kaena_client *client, kaena_loop **out, kaena_err *er
     return KAENA_OK;
 }
 
-kaena_status kaena_loop_start(kaena_client *client, kaena_async **out_async, kaena_err *err)
+kaena_status kaena_loop_start(kaena_client *client, kaena_err *err)
 {
     kaena_status status = KAENA_OK;
     kaena_loop *loop = NULL;
@@ -216,10 +229,18 @@ kaena_status kaena_loop_start(kaena_client *client, kaena_async **out_async, kae
         status = create(client, &loop, err);
     if (loop)
         client->loop = loop;
-    if (status == KAENA_OK)
-        *out_async = client->loop->async;
     pthread_mutex_unlock(&client->lock);
     return status;
+}
+
+kaena_async *kaena_loop_async(const kaena_client *client)
+{
+    return client->loop->async;
+}
+
+grpc_completion_queue *kaena_loop_queue(const kaena_client *client)
+{
+    return client->loop->queue;
 }
 
 void kaena_loop_stop(kaena_client *client)

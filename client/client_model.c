@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client_ask.h"
+#include "client_session.h"
 #include "kaena/v1/runtime.pb-c.h"
 
 #define MS INT64_C(1000000)
@@ -77,10 +78,18 @@ static kaena_status load_replica(void *user, size_t daemon, kaena_outcome *outco
     kaena_model_info *info = NULL;
     kaena_load load = {
         .artifact = &m->artifact, .persistent = m->artifact.options.persistent, .to = &info};
-    KAENA_TRY(kaena_attempt_on(m->client, daemon, kaena_artifact_deadline(&m->artifact),
-                               kaena_keeper_stopping(m->client), kaena_attempt_load, &load, outcome,
-                               err));
-    return accept(m, info, err);
+    const atomic_bool *stop = kaena_keeper_stopping(m->client);
+    int64_t deadline_ns = kaena_artifact_deadline(&m->artifact);
+    char token[KAENA_TOKEN_TEXT] = "";
+    /* In the name of a session, which takes the model with it. */
+    if (!load.persistent)
+        KAENA_TRY(kaena_session_open(m->client, daemon, deadline_ns, stop, token, outcome, err));
+    kaena_target target;
+    KAENA_TRY(kaena_target_open(&target, m->client, daemon, deadline_ns, stop, outcome, err));
+    target.session = *token ? token : NULL;
+    kaena_status status = kaena_attempt_load(&target, &load, outcome, err);
+    kaena_target_close(&target);
+    return status == KAENA_OK ? accept(m, info, err) : status;
 }
 
 static void unload_replica(void *user, size_t daemon)
