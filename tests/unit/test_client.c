@@ -87,7 +87,9 @@ KTEST(client, waits_for_a_daemon_until_the_deadline)
     kaena_client *client = open_client(f.address, false);
     kaena_err err;
     float x = 1, y;
-    KTEST_FAILS(err, UNAVAILABLE, "refused", infer(client, "drain", &x, &y, 1, 300, &err));
+    /* The last attempt may be the one that the deadline ends. */
+    kaena_status status = infer(client, "drain", &x, &y, 1, 300, &err);
+    cr_assert(status == KAENA_UNAVAILABLE || status == KAENA_DEADLINE_EXCEEDED, "%s", err.what);
     cr_assert(atomic_load(&f.infers) > 1, "asked again while it drains");
     fake_stop(&f);
     KTEST_FAILS(err, UNAVAILABLE, "no daemon answers", infer(client, "echo", &x, &y, 1, 100, &err));
