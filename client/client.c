@@ -1,4 +1,4 @@
-/* Clients and tensors: their making and their end. */
+/* Clients: their making and their end. */
 #include "kaena/client.h"
 
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 #include "client_call.h"
 #include "client_keeper.h"
 #include "client_loop.h"
+#include "client_memory.h"
 #include "client_model.h"
 #include "client_session.h"
 
@@ -61,6 +62,13 @@ kaena_status kaena_client_open(const kaena_client_options *options, kaena_client
             free_client(client);
         return status;
     }
+    status = kaena_client_make_pool(client, o, err);
+    if (status != KAENA_OK) {
+        kaena_router_fini(&client->router);
+        kaena_sessions_destroy(client->sessions);
+        free_client(client);
+        return status;
+    }
     grpc_init();
     client->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : DEFAULT_TIMEOUT_MS;
     client->fail_fast = o->fail_fast != 0;
@@ -78,6 +86,7 @@ void kaena_client_close(kaena_client *client)
     while (client->models)
         kaena_model_close(client->models);
     kaena_keeper_stop(client);
+    kaena_pool_close(client->pool);
     kaena_sessions_close(client->sessions);
     kaena_loop_stop(client);
     kaena_sessions_destroy(client->sessions);
@@ -89,15 +98,4 @@ void kaena_client_close(kaena_client *client)
     kaena_router_fini(&client->router);
     free_client(client);
     grpc_shutdown();
-}
-
-void kaena_tensor_free(kaena_tensor *tensor)
-{
-    if (!tensor)
-        return;
-    kaena_tensor *items = tensor->kind == KAENA_TENSOR ? NULL : tensor->data;
-    for (size_t i = 0; items && i < tensor->bytes / sizeof *items; i++)
-        kaena_tensor_free(&items[i]);
-    free(tensor->data);
-    *tensor = (kaena_tensor){0};
 }

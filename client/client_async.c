@@ -99,6 +99,7 @@ static void leave(kaena_request *r)
 static void finish(kaena_request *r, kaena_status status)
 {
     kaena_async *a = r->async;
+    a->carrier->unload(a->self, r);
     r->state = KAENA_REQUEST_DONE;
     r->status = status;
     if (status == KAENA_OK)
@@ -238,7 +239,7 @@ int64_t kaena_async_turn(kaena_async *a)
     return next_ns;
 }
 
-kaena_status kaena_async_submit(kaena_lane *lane, kaena_infer_call *call, int64_t deadline_ns,
+kaena_status kaena_async_submit(kaena_lane *lane, void *load, int64_t deadline_ns,
                                 void (*done)(void *user, kaena_request *request), void *user,
                                 kaena_request **out, kaena_err *err)
 {
@@ -248,7 +249,7 @@ kaena_status kaena_async_submit(kaena_lane *lane, kaena_infer_call *call, int64_
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     r->async = a;
     r->lane = lane;
-    r->call = call;
+    r->load = load;
     r->done = done;
     r->user = user;
     r->deadline_ns = deadline_ns;

@@ -25,6 +25,8 @@ typedef struct kaena_carrier {
     /* The answer is not wanted any more; ended still follows. Any thread, with the lock of requests
      * held. */
     void (*cancel)(void *self, kaena_request *request);
+    /* The request is going to be DONE: its load is let go of. In the thread. */
+    void (*unload)(void *self, kaena_request *request);
     /* Makes the thread call kaena_async_turn soon. Any thread, with that lock held. */
     void (*wake)(void *self);
 } kaena_carrier;
@@ -46,7 +48,7 @@ typedef enum kaena_request_state {
 struct kaena_request {
     kaena_async *async;
     kaena_lane *lane; /* NULL when it is done and its callback is through */
-    kaena_infer_call *call;
+    void *load;       /* what the carrier carries; let go of before the request is DONE */
     void (*done)(void *user, kaena_request *request);
     void *user;
     void *flight; /* the carrier's */
@@ -74,8 +76,9 @@ void kaena_lane_init(kaena_lane *lane, kaena_async *async, kaena_places *places)
 /* Cancels what is left and returns when all of it is DONE. Not from a callback. */
 void kaena_lane_close(kaena_lane *lane);
 
-/* A new request, on its way. |done| may be NULL. |out| NULL: it is freed when it is done. */
-kaena_status kaena_async_submit(kaena_lane *lane, kaena_infer_call *call, int64_t deadline_ns,
+/* A new request, on its way; |load| is the carrier's on success. |done| may be NULL. |out| NULL: it
+ * is freed when it is done. */
+kaena_status kaena_async_submit(kaena_lane *lane, void *load, int64_t deadline_ns,
                                 void (*done)(void *user, kaena_request *request), void *user,
                                 kaena_request **out, kaena_err *err) KAENA_CHECKED;
 

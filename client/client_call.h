@@ -37,6 +37,9 @@ struct kaena_client {
     kaena_loop *loop;
     kaena_sessions *sessions; /* made with the client */
     kaena_model *models;      /* open handles */
+    struct kaena_pool *pool;  /* made with the client; NULL: memory is shared with no daemon */
+    void (*log)(void *user, const char *text);
+    void *log_user;
 };
 
 /* Where one attempt goes. */

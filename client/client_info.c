@@ -95,10 +95,15 @@ kaena_model_info *kaena_model_info_from_wire(const Kaena__V1__Model *m, const ch
         .inferences = m->inferences,
         .failures = m->failures,
         .estimated_latency_us = m->estimated_latency_us,
+        .group = kaena_arena_strdup(a, m->group),
+        .version = kaena_arena_strdup(a, m->version),
+        .replicas = m->replicas,
+        .persistent = m->persistent != 0,
+        .executions = m->executions,
     };
     const kaena_model_info *done = &box->model;
     if (!done->name || !done->daemon || !done->digest || !done->compiler || !done->inputs ||
-        !done->outputs) {
+        !done->outputs || !done->group || !done->version) {
         kaena_model_info_free(&box->model);
         return NULL;
     }

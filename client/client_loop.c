@@ -18,7 +18,7 @@ typedef struct flight {
     kaena_exchange_state exchange;
     kaena_target target;
     kaena_request *request;
-    kaena_inference inference;
+    kaena_inference *inference;
     kaena_wire_pin pin;
     grpc_byte_buffer *sent;
     /* When it has landed: */
@@ -64,8 +64,9 @@ static void land(kaena_tag *tag, bool ok)
     f->status = kaena_exchange_finish(&f->exchange, &f->outcome, &f->err);
     if (f->status == KAENA_OK) {
         f->outcome = KAENA_OUTCOME_FINAL;
-        f->status = kaena_inference_decode(&f->inference, &f->target, f->exchange.answer, &f->err);
+        f->status = kaena_inference_decode(f->inference, &f->target, f->exchange.answer, &f->err);
     }
+    kaena_inference_over(f->inference, &f->target, f->status, &f->outcome, &f->err);
     kaena_exchange_end(&f->exchange);
     if (atomic_load(&f->pin.slices) == 0) {
         arrive(f);
@@ -87,15 +88,18 @@ static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
     f->tag.run = land;
     f->loop = loop;
     f->request = request;
-    kaena_inference_init(&f->inference, request->call, kaena_lane_model(request->lane));
+    f->inference = request->load;
     kaena_status status = kaena_target_open(&f->target, loop->client, daemon, request->deadline_ns,
                                             NULL, outcome, err);
     if (status == KAENA_OK) {
-        status = kaena_inference_encode(&f->inference, &f->target, &f->pin, &f->sent, err);
+        status = kaena_inference_encode(f->inference, &f->target, &f->pin, &f->sent, err);
         if (status == KAENA_OK)
             status = kaena_exchange_begin(&f->exchange, &f->target, "Infer", loop->queue, err);
-        if (status != KAENA_OK && f->sent)
-            grpc_byte_buffer_destroy(f->sent);
+        if (status != KAENA_OK) {
+            kaena_inference_over(f->inference, &f->target, status, outcome, err);
+            if (f->sent)
+                grpc_byte_buffer_destroy(f->sent);
+        }
     }
     if (status != KAENA_OK) {
         kaena_target_close(&f->target);
@@ -114,6 +118,14 @@ static void recall(void *self, kaena_request *request)
     (void)self;
     const flight *f = request->flight;
     (void)grpc_call_cancel(f->exchange.call, NULL);
+}
+
+static void unload(void *self, kaena_request *request)
+{
+    (void)self;
+    kaena_inference_fini(request->load);
+    free(request->load);
+    request->load = NULL;
 }
 
 /* Looks whether gRPC has let go of what landed flights sent; cuts the connection of a daemon that
@@ -175,7 +187,7 @@ static void *loop_main(void *user)
     }
 }
 
-static const kaena_carrier carrier = {take_off, recall, wake};
+static const kaena_carrier carrier = {take_off, recall, unload, wake};
 
 static void free_loop(kaena_loop *loop)
 {
@@ -241,6 +253,11 @@ kaena_async *kaena_loop_async(const kaena_client *client)
 grpc_completion_queue *kaena_loop_queue(const kaena_client *client)
 {
     return client->loop->queue;
+}
+
+bool kaena_loop_is_here(const kaena_client *client)
+{
+    return pthread_equal(pthread_self(), client->loop->thread) != 0;
 }
 
 void kaena_loop_stop(kaena_client *client)

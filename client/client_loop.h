@@ -17,6 +17,8 @@ kaena_status kaena_loop_start(kaena_client *client, kaena_err *err) KAENA_CHECKE
 /* Once it was started: */
 kaena_async *kaena_loop_async(const kaena_client *client);
 grpc_completion_queue *kaena_loop_queue(const kaena_client *client);
+/* Whether this is its thread. */
+bool kaena_loop_is_here(const kaena_client *client);
 /* Ends it; nothing is under way on its queue any more. */
 void kaena_loop_stop(kaena_client *client);
 

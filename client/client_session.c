@@ -23,6 +23,7 @@ typedef struct session {
     size_t daemon;
     session_state state;
     unsigned batches;             /* under way: the stream is freed when there are none */
+    uint64_t number;              /* of the last one */
     char token[KAENA_TOKEN_TEXT]; /* of the last one: to come back to; "" = none */
     bool none;                    /* the daemon knows no sessions */
     kaena_status status;          /* of the last stream, when CLOSED */
@@ -147,6 +148,7 @@ static bool take_event(session *s, const Kaena__V1__SessionEvent *event)
     if (event->event_case == KAENA__V1__SESSION_EVENT__EVENT_OPENED && s->state == OPENING) {
         (void)snprintf(s->token, sizeof s->token, "%s", event->opened->token);
         s->state = OPEN;
+        s->number++;
         pthread_cond_broadcast(&s->all->changed);
     }
     return event->event_case == KAENA__V1__SESSION_EVENT__EVENT_DRAINING;
@@ -265,6 +267,17 @@ kaena_status kaena_session_open(kaena_client *client, size_t daemon, int64_t dea
     }
     pthread_mutex_unlock(&all->lock);
     return status;
+}
+
+uint64_t kaena_session_current(kaena_client *client, size_t daemon, char token[KAENA_TOKEN_TEXT])
+{
+    kaena_sessions *all = client->sessions;
+    pthread_mutex_lock(&all->lock);
+    const session *s = &all->list[daemon];
+    uint64_t number = s->state == OPEN ? s->number : 0;
+    memcpy(token, s->token, KAENA_TOKEN_TEXT);
+    pthread_mutex_unlock(&all->lock);
+    return number;
 }
 
 /* ---- The end ---- */

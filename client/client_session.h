@@ -25,4 +25,8 @@ kaena_status kaena_session_open(kaena_client *client, size_t daemon, int64_t dea
                                 const atomic_bool *stop, char token[KAENA_TOKEN_TEXT],
                                 kaena_outcome *outcome, kaena_err *err) KAENA_CHECKED;
 
+/* The token of the session with |daemon| that is open, and its number: it grows with each. 0: none
+ * is open. */
+uint64_t kaena_session_current(kaena_client *client, size_t daemon, char token[KAENA_TOKEN_TEXT]);
+
 #endif

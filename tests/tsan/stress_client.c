@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "client_async.h"
+#include "client_pool.h"
 #include "client_replicas.h"
 
 #define DAEMONS 3
@@ -15,6 +16,9 @@
 #define REQUESTS 1500
 #define WINDOW 16
 #define FLIGHTS 256
+#define SHARERS 3
+#define BLOCKS 300
+#define POOL_BYTES (UINT64_C(24) << 20)
 #define FAR_NS (INT64_C(600) * 1000000000)
 
 static kaena_router router;
@@ -118,12 +122,18 @@ static void recall(void *self, kaena_request *request)
     (void)request; /* it is served anyway */
 }
 
+static void unload_request(void *self, kaena_request *request)
+{
+    (void)self;
+    (void)request;
+}
+
 static void wake(void *self)
 {
     (void)self; /* the thread never sleeps long */
 }
 
-static const kaena_carrier carrier = {take_off, recall, wake};
+static const kaena_carrier carrier = {take_off, recall, unload_request, wake};
 
 static void *carry(void *user)
 {
@@ -185,6 +195,12 @@ static void *kill_daemons(void *user)
 
 /* ---- Who calls ---- */
 
+/* A call that two deaths interrupted may fail: it is repeated once. */
+static bool died_twice(int deaths_before)
+{
+    return atomic_load(&deaths) >= deaths_before + 2;
+}
+
 static kaena_status attempt(void *user, size_t daemon, int64_t deadline_ns, kaena_outcome *outcome,
                             kaena_err *err)
 {
@@ -204,9 +220,9 @@ static void *call(void *user)
         kaena_route route;
         kaena_err err;
         kaena_route_init(&route, &router, &options);
+        int before = atomic_load(&deaths);
         kaena_status status = kaena_route_run(&route, attempt, NULL, &err);
-        if (status != KAENA_OK)
-            check(false, err.what);
+        check(status == KAENA_OK || died_twice(before), err.what);
         atomic_fetch_add(&answered, 1);
     }
     return NULL;
@@ -214,13 +230,20 @@ static void *call(void *user)
 
 static atomic_int outstanding;
 
+/* Of one request. */
+typedef struct ending {
+    atomic_int times;
+    int deaths; /* before it */
+} ending;
+
 static void on_done(void *user, kaena_request *request)
 {
     kaena_err err;
     kaena_status status = kaena_request_status(request, &err);
-    check(status == KAENA_OK || status == KAENA_CANCELLED, err.what);
-    atomic_fetch_add(status == KAENA_OK ? &answered : &cancelled, 1);
-    check(atomic_fetch_add((atomic_int *)user, 1) == 0, "a request ended twice");
+    ending *e = user;
+    check(status == KAENA_OK || status == KAENA_CANCELLED || died_twice(e->deaths), err.what);
+    atomic_fetch_add(status == KAENA_CANCELLED ? &cancelled : &answered, 1);
+    check(atomic_fetch_add(&e->times, 1) == 0, "a request ended twice");
     atomic_fetch_sub(&outstanding, 1);
 }
 
@@ -228,7 +251,7 @@ typedef struct submitter {
     pthread_t thread;
     kaena_lane *lane;
     unsigned seed;
-    atomic_int ends[REQUESTS];
+    ending ends[REQUESTS];
 } submitter;
 
 static void *submit(void *user)
@@ -238,6 +261,7 @@ static void *submit(void *user)
         kaena_request *request = NULL;
         int how = rand_r(&s->seed) % 3;
         atomic_fetch_add(&outstanding, 1);
+        s->ends[i].deaths = atomic_load(&deaths);
         kaena_status status = kaena_async_submit(s->lane, NULL, kaena_now_ns() + FAR_NS, on_done,
                                                  &s->ends[i], how ? &request : NULL, NULL);
         check(status == KAENA_OK, "nothing was submitted");
@@ -250,8 +274,75 @@ static void *submit(void *user)
     return NULL;
 }
 
+/* ---- Who shares memory ---- */
+
+static kaena_pool *pool;
+
+static bool usable(void *user, size_t daemon)
+{
+    (void)user;
+    return atomic_load(&alive[daemon]) != 0;
+}
+
+static uint64_t epoch(void *user, size_t daemon)
+{
+    (void)user;
+    return (uint64_t)atomic_load(&alive[daemon]);
+}
+
+static kaena_status map(void *user, size_t daemon, const char *name, uint64_t size,
+                        uint64_t *out_region, uint64_t *out_epoch, kaena_err *err)
+{
+    static atomic_ullong next;
+    (void)name;
+    (void)size;
+    *out_epoch = epoch(user, daemon);
+    if (*out_epoch == 0)
+        return KAENA_FAIL(err, UNAVAILABLE, "it died");
+    *out_region = atomic_fetch_add(&next, 1) + 1;
+    return KAENA_OK;
+}
+
+static void unmap(void *user, size_t daemon, uint64_t region, uint64_t in_epoch)
+{
+    (void)user;
+    (void)daemon;
+    (void)region;
+    (void)in_epoch;
+}
+
+static void say(void *user, const char *text)
+{
+    (void)user;
+    (void)text;
+}
+
+static void *use_memory(void *user)
+{
+    unsigned seed = (unsigned)(uintptr_t)user;
+    for (int i = 0; i < BLOCKS; i++) {
+        size_t bytes = KAENA_POOL_LEAST_BYTES + (size_t)rand_r(&seed) % (2u << 20);
+        kaena_memory *m = kaena_pool_take(pool, bytes, true);
+        if (!m)
+            continue;
+        check(kaena_memory_bytes(m) >= bytes, "a block is too small");
+        int *first = kaena_memory_data(m), mark = rand_r(&seed);
+        int *last = first + bytes / sizeof *first - 1;
+        *first = *last = mark;
+        kaena_wire_range range;
+        for (size_t d = 0; d < DAEMONS; d++)
+            if (kaena_memory_range(m, d, first, bytes, &range))
+                check(range.region != 0 && range.size == bytes, "a range is wrong");
+        check(*first == mark && *last == mark, "two have one block");
+        kaena_pool_give(m, rand_r(&seed) % 50 == 0);
+    }
+    return NULL;
+}
+
 int main(void)
 {
+    static const kaena_pool_ops memory = {usable, epoch, map, unmap, say};
+    pthread_t using[SHARERS];
     static const kaena_replica_ops ops = {find, load, unload};
     static submitter submitters[SUBMITTERS];
     pthread_t carrying, keeping, killing, calling[CALLERS];
@@ -268,6 +359,9 @@ int main(void)
     pthread_create(&carrying, NULL, carry, NULL);
     pthread_create(&keeping, NULL, keep, NULL);
     pthread_create(&killing, NULL, kill_daemons, NULL);
+    pool = kaena_pool_create(DAEMONS, POOL_BYTES, &memory, NULL);
+    for (size_t i = 0; i < SHARERS; i++)
+        pthread_create(&using[i], NULL, use_memory, (void *)(i + 1));
     for (size_t i = 0; i < CALLERS; i++)
         pthread_create(&calling[i], NULL, call, NULL);
     for (size_t i = 0; i < SUBMITTERS; i++) {
@@ -279,6 +373,10 @@ int main(void)
         pthread_join(calling[i], NULL);
     for (size_t i = 0; i < SUBMITTERS; i++)
         pthread_join(submitters[i].thread, NULL);
+    for (size_t i = 0; i < SHARERS; i++)
+        pthread_join(using[i], NULL);
+    check(kaena_pool_bytes(pool) <= POOL_BYTES, "the pool is larger than it may be");
+    kaena_pool_close(pool);
     kaena_lane_close(&lane);
     check(atomic_load(&outstanding) == 0, "requests are left");
     atomic_store(&over, true);

@@ -41,7 +41,7 @@ KTEST(client_wire, request_is_what_protobuf_reads)
     kaena_wire_pin pin = {0};
     grpc_byte_buffer *buffer;
     kaena_err err;
-    KTEST_OK(err, kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+    KTEST_OK(err, kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     cr_assert(atomic_load(&pin.slices) == 1, "only the large input is sent from where it lies");
     Kaena__V1__InferRequest *r =
         (Kaena__V1__InferRequest *)kaena_unpack(buffer, &kaena__v1__infer_request__descriptor);
@@ -77,22 +77,22 @@ KTEST(client_wire, wrong_inputs_are_named)
     grpc_byte_buffer *buffer;
     kaena_err err;
     in.bytes = 15;
-    KTEST_FAILS(err, INVALID_ARGUMENT, "'x'", kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "'x'", kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.bytes = 16;
     in.rank = 9;
     KTEST_FAILS(err, INVALID_ARGUMENT, "rank 9",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.rank = 1;
     in.shape[0] = -4;
     KTEST_FAILS(err, INVALID_ARGUMENT, "shape",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.shape[0] = 4;
     in.dtype = (kaena_dtype)14;
-    KTEST_FAILS(err, INVALID_ARGUMENT, "14", kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "14", kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.dtype = KAENA_F32;
     in.name = NULL;
     KTEST_FAILS(err, INVALID_ARGUMENT, "no name",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
 }
 
 /* An answer with outputs a float32[2,3] and s string[2]; |size| bytes of |out|. */
@@ -151,7 +151,7 @@ KTEST(client_wire, answer_lands_in_buffers_however_it_is_cut)
             .size = sizeof call, .model = "m", .outputs = outputs, .output_count = 2};
         grpc_byte_buffer *buffer = in_slices(bytes, size, step);
         kaena_err err;
-        KTEST_OK(err, kaena_wire_decode_infer(buffer, &call, &err));
+        KTEST_OK(err, kaena_wire_decode_infer(buffer, &call, NULL, &err));
         cr_assert(outputs[0].data == a && a[0] == 1 && a[5] == 6 && outputs[0].rank == 2);
         cr_assert(outputs[0].shape[0] == 2 && outputs[0].shape[1] == 3 &&
                   outputs[0].dtype == KAENA_F32);
@@ -174,13 +174,13 @@ KTEST(client_wire, named_outputs_may_come_in_any_order)
     kaena_infer_call call = {
         .size = sizeof call, .model = "m", .outputs = outputs, .output_count = 2};
     kaena_err err;
-    KTEST_OK(err, kaena_wire_decode_infer(buffer, &call, &err));
+    KTEST_OK(err, kaena_wire_decode_infer(buffer, &call, NULL, &err));
     cr_assert(outputs[0].dtype == KAENA_STRING && outputs[1].dtype == KAENA_F32);
     kaena_tensor_free(&outputs[0]);
     kaena_tensor_free(&outputs[1]);
     outputs[0].name = "s";
     outputs[1].name = "b";
-    KTEST_FAILS(err, INTERNAL, "'b'", kaena_wire_decode_infer(buffer, &call, &err));
+    KTEST_FAILS(err, INTERNAL, "'b'", kaena_wire_decode_infer(buffer, &call, NULL, &err));
     grpc_byte_buffer_destroy(buffer);
     grpc_shutdown();
 }
@@ -197,11 +197,11 @@ KTEST(client_wire, answers_that_do_not_fit_leave_the_outputs)
         .size = sizeof call, .model = "m", .outputs = outputs, .output_count = 2};
     kaena_err err;
     KTEST_FAILS(err, INVALID_ARGUMENT, "'a' has 24 bytes",
-                kaena_wire_decode_infer(buffer, &call, &err));
+                kaena_wire_decode_infer(buffer, &call, NULL, &err));
     cr_assert(err.needed == 24 && err.available == 20 && outputs[0].bytes == 20 &&
               !outputs[1].data);
     call.output_count = 1;
-    KTEST_FAILS(err, INVALID_ARGUMENT, "2 outputs", kaena_wire_decode_infer(buffer, &call, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "2 outputs", kaena_wire_decode_infer(buffer, &call, NULL, &err));
     grpc_byte_buffer_destroy(buffer);
     /* Every way of ending early: an error or an answer, never a read past the end. */
     call.output_count = 2;
@@ -210,7 +210,7 @@ KTEST(client_wire, answers_that_do_not_fit_leave_the_outputs)
         uint8_t *exact = malloc(cut + 1);
         memcpy(exact, bytes, cut);
         buffer = in_slices(exact, cut, 7);
-        if (kaena_wire_decode_infer(buffer, &call, &err) == KAENA_OK) {
+        if (kaena_wire_decode_infer(buffer, &call, NULL, &err) == KAENA_OK) {
             kaena_tensor_free(&outputs[1]);
             outputs[0] = (kaena_tensor){.data = a, .bytes = sizeof a};
         }
@@ -233,7 +233,7 @@ KTEST(client_wire, damaged_answers_never_crash)
         kaena_infer_call call = {
             .size = sizeof call, .model = "m", .outputs = outputs, .output_count = 2};
         grpc_byte_buffer *buffer = in_slices(bytes, size, 13);
-        (void)!kaena_wire_decode_infer(buffer, &call, NULL);
+        (void)!kaena_wire_decode_infer(buffer, &call, NULL, NULL);
         kaena_tensor_free(&outputs[0]);
         kaena_tensor_free(&outputs[1]);
         grpc_byte_buffer_destroy(buffer);

@@ -25,7 +25,7 @@ static void send_call(kaena_infer_call *call, size_t piece, sent *s)
     grpc_byte_buffer *buffer;
     grpc_byte_buffer_reader reader;
     kaena_err err;
-    KTEST_OK(err, kaena_wire_encode_infer(call, &pin, &buffer, &err));
+    KTEST_OK(err, kaena_wire_encode_infer(call, NULL, &pin, &buffer, &err));
     cr_assert(grpc_byte_buffer_reader_init(&reader, buffer));
     grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
     s->size = GRPC_SLICE_LENGTH(all);
@@ -74,7 +74,7 @@ static void answer(const kop_tensor *t, kaena_tensor *out)
     kaena_infer_call call = {.size = sizeof call, .model = "m", .outputs = out, .output_count = 1};
     kaena_err err;
     *out = (kaena_tensor){.name = "y"};
-    KTEST_OK(err, kaena_wire_decode_infer(buffer, &call, &err));
+    KTEST_OK(err, kaena_wire_decode_infer(buffer, &call, NULL, &err));
     grpc_byte_buffer_destroy(buffer);
 }
 
@@ -228,20 +228,20 @@ KTEST(values, the_client_checks_what_it_sends)
     grpc_byte_buffer *buffer;
     kaena_err err;
     KTEST_FAILS(err, INVALID_ARGUMENT, "'t': item 0 is of another kind or element type",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     t.data = &wrong[1];
     KTEST_FAILS(err, INVALID_ARGUMENT, "'t': item 0 is of another kind",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     t.bytes = 5;
     KTEST_FAILS(err, INVALID_ARGUMENT, "array of kaena_tensor",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     t.kind = KAENA_OPTIONAL;
     t.bytes = 2 * sizeof *wrong;
     KTEST_FAILS(err, INVALID_ARGUMENT, "one or none",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     t.kind = (kaena_kind)4;
     KTEST_FAILS(err, INVALID_ARGUMENT, "4 is not a kind",
-                kaena_wire_encode_infer(&call, &pin, &buffer, &err));
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
 }
 
 /* A daemon that nests tensors without end gets no further than the client's patience. */
@@ -266,7 +266,7 @@ KTEST(values, deep_answers_are_refused)
     kaena_tensor out = {.name = NULL};
     kaena_infer_call call = {.size = sizeof call, .model = "m", .outputs = &out, .output_count = 1};
     kaena_err err;
-    KTEST_FAILS(err, INTERNAL, "malformed", kaena_wire_decode_infer(buffer, &call, &err));
+    KTEST_FAILS(err, INTERNAL, "malformed", kaena_wire_decode_infer(buffer, &call, NULL, &err));
     grpc_byte_buffer_destroy(buffer);
     grpc_shutdown();
 }

@@ -141,6 +141,15 @@ typedef struct kaena_client_options {
     /* The name of one daemon of the configuration file, instead of an address: that one alone. */
     const char *daemon;
     int64_t timeout_ms; /* for calls that set none; 0 = 30,000 */
+    /* Tensors of 64 KiB and more go to daemons on unix sockets through shared memory, of which the
+     * client takes as much as it needs, up to this; 0 = 256 MiB. */
+    uint64_t shared_memory_bytes;
+    uint32_t no_shared_memory; /* 1: everything goes through the socket */
+    uint32_t reserved;
+    /* Told what the application may want to know though no call fails, a line each time, from any
+     * thread: why shared memory cannot be used (once for each reason). NULL: nobody is told. */
+    void (*log)(void *user, const char *text);
+    void *log_user;
 } kaena_client_options;
 
 /* Makes a client; connections are made when they are needed. |options| may be NULL and is copied.
@@ -180,10 +189,25 @@ typedef struct kaena_tensor {
     int32_t rank; /* 0: a scalar */
     kaena_dtype dtype;
     kaena_kind kind;
+    int32_t not_finite; /* of an output of a call that checks: 1 = it has NaN or infinity */
+    struct kaena_memory *memory; /* the library's own, NULL = the caller's or malloc's: see below */
 } kaena_tensor;
 
-/* Frees the data that kaena_infer allocated for an output, with all that stands inside, and clears
- * the tensor. Not for buffers of the caller. */
+/* Where |memory| is set the data lies in memory that the library shares with daemons of this
+ * machine: an input that lies there is not copied, and an output is written to where the
+ * application reads it. It comes from kaena_tensor_alloc, or as an output whose |data| was NULL.
+ * Given as an output again, such a tensor is answered in whatever memory of the library is free:
+ * read |data| anew after each call. */
+
+/* Gives |tensor| |bytes| bytes of data, shared with daemons where that is possible and worth it.
+ * The other fields stay. May be called from any thread but not from a callback.
+ * RESOURCE_EXHAUSTED: no memory. */
+kaena_status kaena_tensor_alloc(kaena_client *client, size_t bytes, kaena_tensor *tensor,
+                                kaena_err *err);
+
+/* Frees data that the library allocated (kaena_tensor_alloc, an output), with all that stands
+ * inside, and clears the tensor; also after its client was closed. Not for buffers of the caller.
+ */
 void kaena_tensor_free(kaena_tensor *tensor);
 
 /* ---- Models ---- */
@@ -225,6 +249,11 @@ typedef struct kaena_model_info {
     uint64_t inferences;         /* answered with outputs since the load */
     uint64_t failures;           /* accepted and answered with an error */
     double estimated_latency_us; /* by the compiler, on the real hardware's rates */
+    const char *group;           /* "": none was named */
+    const char *version;         /* label in the daemon's metrics */
+    uint32_t replicas;           /* copies within the daemon */
+    int32_t persistent;          /* 0: goes with the session of the client that loaded it */
+    uint64_t executions; /* begun: what expired or was cancelled before is not in it */
 } kaena_model_info;
 
 #define KAENA_ALL UINT32_MAX
@@ -354,11 +383,63 @@ kaena_status kaena_device_list_get(kaena_client *client, kaena_device_list **out
                                    kaena_err *err);
 void kaena_device_list_free(kaena_device_list *list);
 
+/* ---- Groups of TPBs ---- */
+
+typedef struct kaena_tpb {
+    uint32_t device; /* position in the configuration's chips */
+    uint32_t tpb;    /* on that device */
+} kaena_tpb;
+
+/* No TPB is in two groups; a model is loaded into one by naming it (kaena_load_options.group). */
+typedef struct kaena_group {
+    const char *name;
+    const char *daemon; /* address of the daemon that owns the TPBs */
+    const kaena_tpb *tpbs; /* [tpb_count] */
+    size_t tpb_count;
+    const char *const *models; /* [model_count] names of models in it */
+    size_t model_count;
+    uint64_t id;        /* of its daemon */
+    int32_t persistent; /* 0: goes with the session of the client that made it */
+    int32_t reserved;
+} kaena_group;
+
+/* The groups of all daemons that answer. */
+typedef struct kaena_group_list {
+    const kaena_group *groups; /* [count] */
+    size_t count;
+    size_t unreachable; /* daemons that did not answer; at least one did */
+} kaena_group_list;
+
+kaena_status kaena_group_list_get(kaena_client *client, kaena_group_list **out_list,
+                                  kaena_err *err);
+void kaena_group_list_free(kaena_group_list *list);
+
+typedef struct kaena_group_options {
+    uint32_t size;
+    uint32_t tpbs;           /* how many: 1..64 */
+    const char *name;        /* unique on its daemon; NULL: made up */
+    const uint32_t *devices; /* [device_count] to take them from; none = wherever they are free */
+    size_t device_count;
+    uint32_t persistent; /* 1: stays when the client closes */
+    uint32_t reserved;
+} kaena_group_options;
+
+/* Makes a group on a daemon that has the TPBs. |out_group| (may be NULL) gets a list of this one,
+ * the caller's.
+ *
+ * ALREADY_EXISTS      a group of that name
+ * RESOURCE_EXHAUSTED  so many TPBs are not free: |needed|, |available| */
+kaena_status kaena_group_create(kaena_client *client, const kaena_group_options *options,
+                                kaena_group_list **out_group, kaena_err *err);
+
+/* Destroys the group, and unloads the models in it. NOT_FOUND: no such group. */
+kaena_status kaena_group_destroy(kaena_client *client, const char *name, kaena_err *err);
+
 /* ---- Inference ---- */
 
 typedef struct kaena_infer_call {
     uint32_t size;
-    uint32_t reserved;
+    int32_t priority; /* -8..7: higher goes first in the model's queue; 0 = normal */
     const char *model;
     /* [input_count] Borrowed until the call returns; each needs name, dtype, shape and data. */
     const kaena_tensor *inputs;
@@ -366,11 +447,13 @@ typedef struct kaena_infer_call {
     /* [output_count] Either every name is set (those outputs are sent, in this order) or none (all
      * outputs of the model, in its order). Where |data| is set, it is the caller's buffer of
      * |bytes| bytes; where it is NULL, as it must be for strings, sequences and optionals, the
-     * library allocates it (kaena_tensor_free). dtype, rank, shape, kind and bytes become those of
-     * the answer. */
+     * library allocates it (kaena_tensor_free). dtype, rank, shape, kind, bytes and not_finite
+     * become those of the answer. */
     kaena_tensor *outputs;
     size_t output_count;
-    int64_t timeout_ms; /* 0: the client's */
+    int64_t timeout_ms;    /* 0: the client's */
+    uint32_t check_finite; /* 1: look for NaN and infinity in the outputs */
+    uint32_t reserved;
     /* Filled in on success. */
     uint64_t queue_ns;   /* waited in the daemon */
     uint64_t execute_ns; /* ran */

@@ -1,310 +1,17 @@
-#include "client_wire.h"
-
+/* InferResponse into the caller's memory. */
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "checked.h"
+#include "client_fields.h"
+#include "client_wire.h"
 #include "dtype.h"
 #include "shape.h"
 
-/* Below this a copy costs less than a slice. */
-#define COPY_BYTES 4096
-#define MAX_MESSAGE ((uint64_t)INT_MAX)
 #define MAX_DEPTH 2 /* of tensors in a tensor */
-
-/* Field numbers of proto/kaena/v1/{runtime,tensor}.proto and protobuf's wire types. */
-enum { REQUEST_MODEL = 1, REQUEST_INPUTS = 2, REQUEST_OUTPUTS = 3 };
-enum { RESPONSE_OUTPUTS = 1, RESPONSE_QUEUE_NS = 2, RESPONSE_EXECUTE_NS = 3 };
-enum {
-    TENSOR_NAME = 1,
-    TENSOR_DTYPE = 2,
-    TENSOR_SHAPE = 3,
-    TENSOR_DATA = 4,
-    TENSOR_STRINGS = 5,
-    TENSOR_SEQUENCE = 7,
-    TENSOR_OPTIONAL = 8,
-    INSIDE_TENSOR = 1, /* of Sequence and Optional */
-};
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
-
-/* ---- Encoding ---- */
-
-static size_t varint_size(uint64_t v)
-{
-    size_t n = 1;
-    for (; v >= 0x80; v >>= 7)
-        n++;
-    return n;
-}
-
-static size_t bytes_field_size(uint64_t size)
-{
-    return 1 + varint_size(size) + size;
-}
-
-static size_t item_count(const kaena_tensor *t)
-{
-    return t->bytes / sizeof(kaena_tensor);
-}
-
-/* What stands inside a value of that kind. */
-static kaena_kind item_kind(kaena_kind kind)
-{
-    return kind == KAENA_OPTIONAL_SEQUENCE ? KAENA_SEQUENCE : KAENA_TENSOR;
-}
-
-static kaena_status check_tensor(const kaena_tensor *t, const char *name, kaena_err *err)
-{
-    if (t->rank < 0 || t->rank > KAENA_MAX_RANK)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': rank %d is not in 0..%d", name,
-                          (int)t->rank, KAENA_MAX_RANK);
-    kaena_shape shape = {.rank = t->rank};
-    memcpy(shape.dim, t->shape, sizeof shape.dim);
-    int64_t elements;
-    char text[KAENA_SHAPE_TEXT];
-    if (!kaena_shape_elements(&shape, &elements))
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %s is not a shape", name,
-                          kaena_shape_print(&shape, text, sizeof text));
-    uint64_t need;
-    size_t element = kaena_dtype_size(t->dtype);
-    if (!kaena_mul_u64((uint64_t)elements, element, &need) || need != t->bytes ||
-        (need && !t->data))
-        return KAENA_FAIL(
-            err, INVALID_ARGUMENT, "input '%s': %zu bytes given, %s %s has %lld elements of %zu",
-            name, t->data ? t->bytes : 0, kaena_dtype_name(t->dtype),
-            kaena_shape_print(&shape, text, sizeof text), (long long)elements, element);
-    return KAENA_OK;
-}
-
-/* Items nest twice at most: their kind follows from that of the whole. */
-static kaena_status check_value(const kaena_tensor *t, const char *name, kaena_err *err)
-{
-    if (kaena_dtype_size(t->dtype) == 0)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %d is not an element type", name,
-                          (int)t->dtype);
-    if (t->kind == KAENA_TENSOR)
-        return check_tensor(t, name, err);
-    if ((unsigned)t->kind > KAENA_OPTIONAL_SEQUENCE)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input '%s': %d is not a kind of value", name,
-                          (int)t->kind);
-    if (t->bytes % sizeof(kaena_tensor) || (t->bytes && !t->data) ||
-        (t->kind != KAENA_SEQUENCE && item_count(t) > 1))
-        return KAENA_FAIL(err, INVALID_ARGUMENT,
-                          "input '%s': its data must be an array of kaena_tensor%s", name,
-                          t->kind == KAENA_SEQUENCE ? "" : ", one or none");
-    const kaena_tensor *items = t->data;
-    for (size_t i = 0; i < item_count(t); i++) {
-        if (items[i].kind != item_kind(t->kind) || items[i].dtype != t->dtype)
-            return KAENA_FAIL(err, INVALID_ARGUMENT,
-                              "input '%s': item %zu is of another kind or element type than the "
-                              "whole says",
-                              name, i);
-        KAENA_TRY(check_value(&items[i], name, err));
-    }
-    return KAENA_OK;
-}
-
-static kaena_status check_input(const kaena_tensor *t, size_t index, kaena_err *err)
-{
-    if (!t->name)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "input %zu has no name", index);
-    return check_value(t, t->name, err);
-}
-
-typedef struct tensor_sizes {
-    uint64_t shape;   /* content of the packed field */
-    uint64_t message; /* content of the Tensor */
-} tensor_sizes;
-
-static tensor_sizes sizes_of(const kaena_tensor *t, bool named);
-
-/* Content of the Sequence or Optional. */
-static uint64_t inside_size(const kaena_tensor *t)
-{
-    const kaena_tensor *items = t->data;
-    uint64_t size = 0;
-    for (size_t i = 0; i < item_count(t) && size <= MAX_MESSAGE; i++)
-        size += bytes_field_size(sizes_of(&items[i], false).message);
-    return size;
-}
-
-/* Past MAX_MESSAGE only that it is. */
-static tensor_sizes sizes_of(const kaena_tensor *t, bool named)
-{
-    tensor_sizes s = {0};
-    for (int32_t i = 0; i < t->rank && t->kind == KAENA_TENSOR; i++)
-        s.shape += varint_size((uint64_t)t->shape[i]);
-    s.message = 1 + varint_size((uint64_t)t->dtype) + (s.shape ? bytes_field_size(s.shape) : 0);
-    if (named)
-        s.message += bytes_field_size(strlen(t->name));
-    if (t->kind != KAENA_TENSOR) {
-        s.message += bytes_field_size(inside_size(t));
-    } else if (t->dtype != KAENA_STRING) {
-        s.message += bytes_field_size(t->bytes);
-    } else {
-        const kaena_string *strings = t->data;
-        for (size_t i = 0; i < t->bytes / sizeof *strings && s.message <= MAX_MESSAGE; i++)
-            s.message += bytes_field_size(strings[i].size);
-    }
-    return s;
-}
-
-static kaena_status measure(const kaena_tensor *t, tensor_sizes *out, kaena_err *err)
-{
-    tensor_sizes s = sizes_of(t, true);
-    if (s.message > MAX_MESSAGE)
-        return KAENA_FAIL(err, RESOURCE_EXHAUSTED,
-                          "input '%s' does not fit into a message of 2 GiB", t->name);
-    *out = s;
-    return KAENA_OK;
-}
-
-/* A message being written: small fields go into |text|, pieces of which alternate with slices over
- * tensors. */
-typedef struct writer {
-    grpc_slice text;
-    uint8_t *at;
-    size_t cut; /* bytes of |text| that stand in |slices| already */
-    grpc_slice *slices;
-    size_t count;
-} writer;
-
-static void put_varint(writer *w, uint64_t v)
-{
-    for (; v >= 0x80; v >>= 7)
-        *w->at++ = (uint8_t)(v | 0x80);
-    *w->at++ = (uint8_t)v;
-}
-
-static void put_key(writer *w, int field, int type)
-{
-    *w->at++ = (uint8_t)(field << 3 | type);
-}
-
-static void put_bytes(writer *w, int field, const void *data, size_t size)
-{
-    put_key(w, field, WIRE_BYTES);
-    put_varint(w, size);
-    if (size)
-        memcpy(w->at, data, size);
-    w->at += size;
-}
-
-static void cut_text(writer *w)
-{
-    size_t used = (size_t)(w->at - GRPC_SLICE_START_PTR(w->text));
-    if (used > w->cut)
-        w->slices[w->count++] = grpc_slice_sub(w->text, w->cut, used);
-    w->cut = used;
-}
-
-static void release_pin(void *data)
-{
-    atomic_fetch_sub(&((kaena_wire_pin *)data)->slices, 1);
-}
-
-/* Content of a Tensor. |pin| NULL: everything is copied. */
-static void put_content(writer *w, const kaena_tensor *t, const tensor_sizes *s,
-                        kaena_wire_pin *pin)
-{
-    put_key(w, TENSOR_DTYPE, WIRE_VARINT);
-    put_varint(w, (uint64_t)t->dtype);
-    if (s->shape) {
-        put_key(w, TENSOR_SHAPE, WIRE_BYTES);
-        put_varint(w, s->shape);
-        for (int32_t i = 0; i < t->rank; i++)
-            put_varint(w, (uint64_t)t->shape[i]);
-    }
-    if (t->kind != KAENA_TENSOR) {
-        const kaena_tensor *items = t->data;
-        put_key(w, t->kind == KAENA_SEQUENCE ? TENSOR_SEQUENCE : TENSOR_OPTIONAL, WIRE_BYTES);
-        put_varint(w, inside_size(t));
-        for (size_t i = 0; i < item_count(t); i++) {
-            tensor_sizes of_item = sizes_of(&items[i], false);
-            put_key(w, INSIDE_TENSOR, WIRE_BYTES);
-            put_varint(w, of_item.message);
-            put_content(w, &items[i], &of_item, NULL);
-        }
-    } else if (t->dtype == KAENA_STRING) {
-        const kaena_string *strings = t->data;
-        for (size_t i = 0; i < t->bytes / sizeof *strings; i++)
-            put_bytes(w, TENSOR_STRINGS, strings[i].data, strings[i].size);
-    } else if (t->bytes <= COPY_BYTES || !pin) {
-        put_bytes(w, TENSOR_DATA, t->data, t->bytes);
-    } else {
-        put_key(w, TENSOR_DATA, WIRE_BYTES);
-        put_varint(w, t->bytes);
-        cut_text(w);
-        atomic_fetch_add(&pin->slices, 1);
-        w->slices[w->count++] = grpc_slice_new_with_user_data(t->data, t->bytes, release_pin, pin);
-    }
-}
-
-static void put_tensor(writer *w, const kaena_tensor *t, const tensor_sizes *s, kaena_wire_pin *pin)
-{
-    put_key(w, REQUEST_INPUTS, WIRE_BYTES);
-    put_varint(w, s->message);
-    put_bytes(w, TENSOR_NAME, t->name, strlen(t->name));
-    put_content(w, t, s, pin);
-}
-
-kaena_status kaena_wire_encode_infer(const kaena_infer_call *call, kaena_wire_pin *pin,
-                                     grpc_byte_buffer **out, kaena_err *err)
-{
-    if (!call->model)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "no model is named");
-    tensor_sizes *sizes = calloc(call->input_count + 1, sizeof *sizes);
-    grpc_slice *slices = calloc(2 * call->input_count + 1, sizeof *slices);
-    kaena_status status = KAENA_OK;
-    if (!sizes || !slices)
-        status = KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
-    uint64_t total = bytes_field_size(strlen(call->model));
-    uint64_t pinned = 0;
-    for (size_t i = 0; i < call->input_count && status == KAENA_OK; i++) {
-        const kaena_tensor *t = &call->inputs[i];
-        status = check_input(t, i, err);
-        if (status == KAENA_OK)
-            status = measure(t, &sizes[i], err);
-        total += bytes_field_size(sizes[i].message);
-        if (t->kind == KAENA_TENSOR && t->dtype != KAENA_STRING && t->bytes > COPY_BYTES)
-            pinned += t->bytes;
-    }
-    for (size_t i = 0; i < call->output_count && status == KAENA_OK; i++) {
-        const char *name = call->outputs[i].name;
-        if (!name != !call->outputs[0].name)
-            status = KAENA_FAIL(err, INVALID_ARGUMENT, "output %zu: name all outputs or none", i);
-        else if (name)
-            total += bytes_field_size(strlen(name));
-    }
-    if (status == KAENA_OK && total > MAX_MESSAGE)
-        status =
-            KAENA_FAIL(err, RESOURCE_EXHAUSTED, "the inputs do not fit into a message of 2 GiB");
-    if (status == KAENA_OK) {
-        writer w = {.text = grpc_slice_malloc_large(total - pinned), .slices = slices};
-        w.at = GRPC_SLICE_START_PTR(w.text);
-        put_bytes(&w, REQUEST_MODEL, call->model, strlen(call->model));
-        for (size_t i = 0; i < call->input_count; i++)
-            put_tensor(&w, &call->inputs[i], &sizes[i], pin);
-        for (size_t i = 0; i < call->output_count; i++)
-            if (call->outputs[i].name)
-                put_bytes(&w, REQUEST_OUTPUTS, call->outputs[i].name,
-                          strlen(call->outputs[i].name));
-        cut_text(&w);
-        *out = grpc_raw_byte_buffer_create(slices, w.count);
-        for (size_t i = 0; i < w.count; i++)
-            grpc_slice_unref(slices[i]);
-        grpc_slice_unref(w.text);
-    }
-    free(slices);
-    free(sizes);
-    return status;
-}
-
-/* ---- Decoding ---- */
 
 typedef struct segment {
     const uint8_t *data;
@@ -409,6 +116,8 @@ typedef struct received {
     kaena_kind kind;
     cursor inside; /* of sequences and optionals */
     uint64_t items;
+    kaena_wire_range range; /* of a tensor in shared memory; else its region is 0 */
+    bool not_finite;
 } received;
 
 static bool add_dim(kaena_shape *s, uint64_t dim)
@@ -448,6 +157,21 @@ static bool parse_inside(received *out, int depth)
     return out->kind == KAENA_SEQUENCE || out->items <= 1;
 }
 
+static bool parse_range(cursor c, kaena_wire_range *out)
+{
+    for (field f; c.left > 0;) {
+        if (!take_field(&c, &f))
+            return false;
+        if (f.number == RANGE_REGION)
+            out->region = f.value;
+        else if (f.number == RANGE_OFFSET)
+            out->offset = f.value;
+        else if (f.number == RANGE_SIZE)
+            out->size = f.value;
+    }
+    return out->region != 0;
+}
+
 static bool parse_tensor(cursor message, int depth, received *out)
 {
     *out = (received){.message = message};
@@ -468,6 +192,9 @@ static bool parse_tensor(cursor message, int depth, received *out)
                     return false;
         } else if (f.number == TENSOR_DATA && f.is_bytes) {
             out->data = f.bytes;
+        } else if (f.number == TENSOR_SHARED && f.is_bytes) {
+            if (depth > 0 || !parse_range(f.bytes, &out->range))
+                return false;
         } else if (f.number == TENSOR_STRINGS && f.is_bytes) {
             out->strings++;
             out->string_bytes += f.value;
@@ -485,7 +212,7 @@ static bool parse_tensor(cursor message, int depth, received *out)
     if (out->dtype == KAENA_STRING)
         return out->strings == (uint64_t)elements;
     return kaena_mul_u64((uint64_t)elements, kaena_dtype_size(out->dtype), &bytes) &&
-           bytes == out->data.left;
+           bytes == (out->range.region ? out->range.size : out->data.left);
 }
 
 static bool has_name(const received *r, const char *name)
@@ -579,7 +306,7 @@ static kaena_status place(const received *r, const kaena_tensor *wanted, kaena_t
     cursor data = r->data;
     char name[128];
     *out = (kaena_tensor){.name = wanted->name};
-    if (!wanted->data)
+    if (!wanted->data || wanted->memory)
         return copy_value(r, out, err);
     if (r->kind != KAENA_TENSOR || r->dtype == KAENA_STRING)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "output '%s' holds %s: leave its data NULL",
@@ -615,22 +342,76 @@ static const received *find_output(const received *list, size_t count, const kae
     return NULL;
 }
 
+/* An output that the daemon wrote to shared memory: where we said that it may, or nowhere. */
+static kaena_status place_shared(const received *r, const kaena_tensor *wanted,
+                                 const kaena_wire_shared *shared, size_t index, kaena_tensor *out,
+                                 kaena_err *err)
+{
+    const kaena_wire_range *room = shared ? &shared->outputs[index] : NULL;
+    char name[128];
+    if (!room || room->region != r->range.region || room->offset != r->range.offset ||
+        room->size < r->range.size || r->kind != KAENA_TENSOR || r->dtype == KAENA_STRING)
+        return KAENA_FAIL(err, INTERNAL, "the daemon put output '%s' where it was not to be",
+                          name_text(r, name, sizeof name));
+    void *data = shared->output_data[index];
+    if (wanted->data && !wanted->memory) {
+        const segment here = {data, (size_t)r->range.size};
+        received copied = *r;
+        copied.data = (cursor){.seg = &here, .left = r->range.size};
+        return place(&copied, wanted, out, err);
+    }
+    *out = (kaena_tensor){.name = wanted->name,
+                          .data = data,
+                          .bytes = (size_t)r->range.size,
+                          .dtype = r->dtype,
+                          .rank = r->shape.rank};
+    memcpy(out->shape, r->shape.dim, sizeof out->shape);
+    return KAENA_OK;
+}
+
 static kaena_status deliver(const received *list, size_t count, kaena_infer_call *call,
-                            kaena_tensor *made, kaena_err *err)
+                            const kaena_wire_shared *shared, kaena_tensor *made, kaena_err *err)
 {
     for (size_t i = 0; i < call->output_count; i++) {
         const received *r = find_output(list, count, &call->outputs[i], i);
         if (!r)
             return KAENA_FAIL(err, INTERNAL, "the daemon's answer lacks output '%s'",
                               call->outputs[i].name);
-        KAENA_TRY(place(r, &call->outputs[i], &made[i], err));
+        if (r->range.region)
+            KAENA_TRY(place_shared(r, &call->outputs[i], shared, i, &made[i], err));
+        else
+            KAENA_TRY(place(r, &call->outputs[i], &made[i], err));
+        made[i].not_finite = r->not_finite;
     }
-    memcpy(call->outputs, made, call->output_count * sizeof *made);
     return KAENA_OK;
 }
 
-static kaena_status decode(cursor message, kaena_infer_call *call, kaena_err *err)
+/* Marks the outputs that the answer says have NaN or infinity. */
+static void mark_not_finite(cursor message, received *list, size_t count)
 {
+    for (field f; message.left > 0 && take_field(&message, &f);) {
+        char name[1024];
+        if (f.number != RESPONSE_NOT_FINITE || !f.is_bytes || f.value >= sizeof name)
+            continue;
+        (void)take(&f.bytes, name, f.value);
+        name[f.value] = 0;
+        for (size_t i = 0; i < count; i++)
+            list[i].not_finite = list[i].not_finite || has_name(&list[i], name);
+    }
+}
+
+/* Output |i| was put into memory of its own, for nobody: the call has failed. */
+static bool is_own(const kaena_tensor *made, const kaena_infer_call *call,
+                   const kaena_wire_shared *shared, size_t i)
+{
+    return made[i].data != call->outputs[i].data &&
+           !(shared && made[i].data == shared->output_data[i]);
+}
+
+static kaena_status decode(cursor message, kaena_infer_call *call, const kaena_wire_shared *shared,
+                           kaena_err *err)
+{
+    const cursor whole = message;
     size_t wanted = call->output_count, count = 0;
     received *list = calloc(wanted + 1, sizeof *list);
     kaena_tensor *made = calloc(wanted + 1, sizeof *made);
@@ -656,14 +437,17 @@ static kaena_status decode(cursor message, kaena_infer_call *call, kaena_err *er
                             call->model, count, wanted);
         kaena_err_hint(err, "name the outputs you want, or give a tensor for each");
     }
-    if (status == KAENA_OK)
-        status = deliver(list, count, call, made, err);
     if (status == KAENA_OK) {
+        mark_not_finite(whole, list, count);
+        status = deliver(list, count, call, shared, made, err);
+    }
+    if (status == KAENA_OK) {
+        memcpy(call->outputs, made, wanted * sizeof *made);
         call->queue_ns = queue_ns;
         call->execute_ns = execute_ns;
     } else if (made) {
         for (size_t i = 0; i < wanted; i++)
-            if (made[i].data != call->outputs[i].data)
+            if (is_own(made, call, shared, i))
                 kaena_tensor_free(&made[i]);
     }
     free(list);
@@ -672,7 +456,7 @@ static kaena_status decode(cursor message, kaena_infer_call *call, kaena_err *er
 }
 
 kaena_status kaena_wire_decode_infer(grpc_byte_buffer *answer, kaena_infer_call *call,
-                                     kaena_err *err)
+                                     const kaena_wire_shared *shared, kaena_err *err)
 {
     grpc_byte_buffer_reader reader;
     if (!grpc_byte_buffer_reader_init(&reader, answer))
@@ -696,7 +480,7 @@ kaena_status kaena_wire_decode_infer(grpc_byte_buffer *answer, kaena_infer_call 
         size += GRPC_SLICE_LENGTH(*slice);
     }
     if (status == KAENA_OK)
-        status = decode((cursor){.seg = segments, .left = size}, call, err);
+        status = decode((cursor){.seg = segments, .left = size}, call, shared, err);
     free(segments);
     grpc_byte_buffer_reader_destroy(&reader);
     return status;
