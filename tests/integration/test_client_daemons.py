@@ -142,6 +142,39 @@ class Replicas(unittest.TestCase):
                                     stdin=subprocess.DEVNULL, capture_output=True, check=False)
             self.assertIn("no model 'other'", absent.stderr)
 
+    def test_requests_that_nobody_waits_for(self):
+        with Daemons(2) as d, self.traffic(d, "--threads", 2, "--async", 200) as t:
+            t.more(1000)
+            d.kill(1)
+            t.more(1000)
+            d.start(1)
+            t.more(200, 1)
+            self.nothing_failed(t)
+
+
+class Sessions(unittest.TestCase):
+    setUp = Replicas.setUp
+    traffic = Replicas.traffic
+
+    def models(self, daemons, i):
+        with daemons.krtd[i].client() as client:
+            return [m.name for m in client.models()]
+
+    def test_models_go_with_their_client(self):
+        with Daemons(2) as d:
+            with self.traffic(d) as t:
+                t.more(10, 0)
+                t.more(10, 1)
+                t.kill()
+                for i in range(2):
+                    fake.wait_until(lambda i=i: self.models(d, i) == [], "no models")
+
+    def test_persistent_models_stay(self):
+        with Daemons(1) as d:
+            with self.traffic(d, "--persistent") as t:
+                t.more(10)
+            self.assertEqual(self.models(d, 0), ["m"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,12 +1,14 @@
 /* Traffic through libkaena, for tests of what happens to it when daemons die.
  *
  *     traffic [--address A | --daemon NAME] [--model FILE] --name NAME [--daemons N] [--threads T]
- *             [--values N] [--timeout MS]
+ *             [--values N] [--timeout MS] [--shared-memory BYTES] [--own-memory] [--async N]
+ *             [--persistent]
  *
- * Opens the model (with FILE loaded by itself), an identity of one float32[N] x to y, and asks it
- * from T threads, every request with values of its own, until its standard input ends. Each line on
- * standard input is answered with a line of JSON:
- * {"right":N, "wrong":N, "failed":N, "error":"the first one",
+ * --own-memory: inputs and outputs lie in the library's memory. --async: each thread submits N
+ * requests at a time. Opens the model (with FILE loaded by itself), an identity of one float32[N] x
+ * to y, and asks it from T threads, every request with values of its own, until its standard input
+ * ends. Each line on standard input is answered with a line of JSON:
+ * {"right":N, "wrong":N, "failed":N, "error":"the first one", "said":"by the library",
  *  "replicas":[{"state":"ready", "inferences":N}...]} */
 #include <getopt.h>
 #include <inttypes.h>
@@ -23,13 +25,17 @@
 #define MAX_DAEMONS 256
 
 typedef struct traffic {
+    kaena_client *client;
     kaena_model *model;
+    bool own_memory;
+    size_t async; /* requests a thread has under way; 0: one, in a call */
     size_t values;
     int64_t timeout_ms;
     atomic_ullong next, right, wrong, failed;
     atomic_bool stop;
     pthread_mutex_t lock;
     kaena_err first; /* under |lock|; the first failure */
+    char said[200];  /* under |lock|; the last that the library said */
 } traffic;
 
 static void fail(traffic *t, const kaena_err *err)
@@ -40,42 +46,112 @@ static void fail(traffic *t, const kaena_err *err)
     pthread_mutex_unlock(&t->lock);
 }
 
-static void request(traffic *t, float *x, float *y)
+/* One request and its memory. */
+typedef struct question {
+    kaena_tensor in, out;
+    kaena_infer_call call;
+    kaena_request *request;
+} question;
+
+static bool prepare(traffic *t, question *q)
+{
+    size_t bytes = t->values * sizeof(float);
+    *q = (question){.in = {.name = "x",
+                           .dtype = KAENA_F32,
+                           .rank = 1,
+                           .shape = {(int64_t)t->values},
+                           .bytes = bytes}};
+    if (t->own_memory)
+        return kaena_tensor_alloc(t->client, bytes, &q->in, NULL) == KAENA_OK;
+    q->in.data = malloc(bytes);
+    q->out.data = malloc(bytes);
+    q->out.bytes = bytes;
+    return q->in.data && q->out.data;
+}
+
+static void let_go(traffic *t, question *q)
+{
+    if (!t->own_memory) {
+        free(q->in.data);
+        free(q->out.data);
+        return;
+    }
+    kaena_tensor_free(&q->in);
+    kaena_tensor_free(&q->out);
+}
+
+static void fill(traffic *t, question *q)
 {
     uint64_t number = atomic_fetch_add(&t->next, 1);
+    float *x = q->in.data;
     for (size_t i = 0; i < t->values; i++)
         x[i] = (float)(number % 1000003) + (float)(i % 64) / 64;
-    memset(y, 0, t->values * sizeof *y);
-    kaena_tensor in = {.name = "x",
-                       .dtype = KAENA_F32,
-                       .rank = 1,
-                       .shape = {(int64_t)t->values},
-                       .data = x,
-                       .bytes = t->values * sizeof *x};
-    kaena_tensor out = {.data = y, .bytes = t->values * sizeof *y};
-    kaena_infer_call call = {.size = sizeof call,
-                             .inputs = &in,
-                             .input_count = 1,
-                             .outputs = &out,
-                             .output_count = 1,
-                             .timeout_ms = t->timeout_ms};
-    kaena_err err;
-    if (kaena_model_infer(t->model, &call, &err) != KAENA_OK)
-        fail(t, &err);
-    else if (memcmp(x, y, t->values * sizeof *x) != 0)
+    if (q->out.data)
+        memset(q->out.data, 0, q->out.bytes);
+    q->call = (kaena_infer_call){.size = sizeof q->call,
+                                 .inputs = &q->in,
+                                 .input_count = 1,
+                                 .outputs = &q->out,
+                                 .output_count = 1,
+                                 .timeout_ms = t->timeout_ms};
+}
+
+static void judge(traffic *t, const question *q, kaena_status status, const kaena_err *err)
+{
+    if (status != KAENA_OK)
+        fail(t, err);
+    else if (q->out.bytes != q->in.bytes || memcmp(q->in.data, q->out.data, q->in.bytes) != 0)
         atomic_fetch_add(&t->wrong, 1);
     else
         atomic_fetch_add(&t->right, 1);
 }
 
+static void ask_and_wait(traffic *t, question *q)
+{
+    kaena_err err;
+    fill(t, q);
+    kaena_status status = kaena_model_infer(t->model, &q->call, &err);
+    judge(t, q, status, &err);
+}
+
+/* All of them are under way together. */
+static void submit_and_wait(traffic *t, question *q, size_t count)
+{
+    kaena_err err;
+    for (size_t i = 0; i < count; i++) {
+        fill(t, &q[i]);
+        kaena_status status =
+            kaena_model_submit(t->model, &q[i].call, NULL, NULL, &q[i].request, &err);
+        if (status != KAENA_OK)
+            judge(t, &q[i], status, &err);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!q[i].request)
+            continue;
+        (void)kaena_request_wait(q[i].request, -1);
+        judge(t, &q[i], kaena_request_status(q[i].request, &err), &err);
+        kaena_request_release(q[i].request);
+        q[i].request = NULL;
+    }
+}
+
 static void *ask(void *user)
 {
     traffic *t = user;
-    float *x = calloc(t->values, sizeof *x), *y = calloc(t->values, sizeof *y);
-    while (x && y && !atomic_load(&t->stop))
-        request(t, x, y);
-    free(x);
-    free(y);
+    size_t count = t->async ? t->async : 1;
+    question *q = calloc(count, sizeof *q);
+    bool good = q != NULL;
+    for (size_t i = 0; i < count && good; i++)
+        good = prepare(t, &q[i]);
+    while (good && !atomic_load(&t->stop)) {
+        if (t->async)
+            submit_and_wait(t, q, count);
+        else
+            ask_and_wait(t, q);
+    }
+    for (size_t i = 0; i < count && q; i++)
+        let_go(t, &q[i]);
+    free(q);
     return NULL;
 }
 
@@ -97,6 +173,8 @@ static void report(traffic *t)
         printf("%s: ", kaena_status_name((kaena_status)t->first.code));
         print_text(t->first.what);
     }
+    printf("\", \"said\":\"");
+    print_text(t->said);
     pthread_mutex_unlock(&t->lock);
     printf("\", \"replicas\":[");
     for (size_t i = 0; i < n; i++) {
@@ -107,6 +185,14 @@ static void report(traffic *t)
     }
     printf("]}\n");
     fflush(stdout);
+}
+
+static void hear(void *user, const char *text)
+{
+    traffic *t = user;
+    pthread_mutex_lock(&t->lock);
+    (void)snprintf(t->said, sizeof t->said, "%s", text);
+    pthread_mutex_unlock(&t->lock);
 }
 
 static int die(const kaena_err *err)
@@ -140,6 +226,10 @@ int main(int argc, char **argv)
         {"threads", required_argument, NULL, 't'},
         {"values", required_argument, NULL, 'v'},
         {"timeout", required_argument, NULL, 'T'},
+        {"shared-memory", required_argument, NULL, 's'},
+        {"own-memory", no_argument, NULL, 'o'},
+        {"async", required_argument, NULL, 'A'},
+        {"persistent", no_argument, NULL, 'p'},
         {0},
     };
     kaena_client_options how = {.size = sizeof how};
@@ -170,6 +260,18 @@ int main(int argc, char **argv)
         case 'v':
             t.values = strtoul(optarg, NULL, 10);
             break;
+        case 's':
+            how.shared_memory_bytes = strtoull(optarg, NULL, 10);
+            break;
+        case 'o':
+            t.own_memory = true;
+            break;
+        case 'A':
+            t.async = strtoul(optarg, NULL, 10);
+            break;
+        case 'p':
+            load.persistent = 1;
+            break;
         case 'T':
             t.timeout_ms = strtol(optarg, NULL, 10);
             break;
@@ -177,12 +279,15 @@ int main(int argc, char **argv)
             return 2;
         }
     }
+    how.log = hear;
+    how.log_user = &t;
     kaena_client *client;
     kaena_err err;
     if (threads > MAX_THREADS)
         return 2;
     if (kaena_client_open(&how, &client, &err) != KAENA_OK)
         return die(&err);
+    t.client = client;
     if (kaena_model_open(client, file, &load, &t.model, &err) != KAENA_OK) {
         kaena_client_close(client);
         return die(&err);

@@ -17,6 +17,8 @@ class Traffic:
         self.process = subprocess.Popen([TRAFFIC, *map(str, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env={**daemon.os.environ, **dict(env)})
 
+    killed = False
+
     def ask(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -36,10 +38,17 @@ class Traffic:
     def until(self, replica, state):
         fake.wait_until(lambda: self.ask()["replicas"][replica]["state"] == state, f"replica {replica} {state}")
 
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+        self.killed = True
+
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, trace):
+        if self.killed:
+            return
         if kind is not None:
             self.process.kill()
         _, said = self.process.communicate()

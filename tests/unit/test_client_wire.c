@@ -77,7 +77,8 @@ KTEST(client_wire, wrong_inputs_are_named)
     grpc_byte_buffer *buffer;
     kaena_err err;
     in.bytes = 15;
-    KTEST_FAILS(err, INVALID_ARGUMENT, "'x'", kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "'x'",
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.bytes = 16;
     in.rank = 9;
     KTEST_FAILS(err, INVALID_ARGUMENT, "rank 9",
@@ -88,7 +89,8 @@ KTEST(client_wire, wrong_inputs_are_named)
                 kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.shape[0] = 4;
     in.dtype = (kaena_dtype)14;
-    KTEST_FAILS(err, INVALID_ARGUMENT, "14", kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "14",
+                kaena_wire_encode_infer(&call, NULL, &pin, &buffer, &err));
     in.dtype = KAENA_F32;
     in.name = NULL;
     KTEST_FAILS(err, INVALID_ARGUMENT, "no name",
@@ -201,7 +203,8 @@ KTEST(client_wire, answers_that_do_not_fit_leave_the_outputs)
     cr_assert(err.needed == 24 && err.available == 20 && outputs[0].bytes == 20 &&
               !outputs[1].data);
     call.output_count = 1;
-    KTEST_FAILS(err, INVALID_ARGUMENT, "2 outputs", kaena_wire_decode_infer(buffer, &call, NULL, &err));
+    KTEST_FAILS(err, INVALID_ARGUMENT, "2 outputs",
+                kaena_wire_decode_infer(buffer, &call, NULL, &err));
     grpc_byte_buffer_destroy(buffer);
     /* Every way of ending early: an error or an answer, never a read past the end. */
     call.output_count = 2;

@@ -142,7 +142,7 @@ typedef struct kaena_client_options {
     const char *daemon;
     int64_t timeout_ms; /* for calls that set none; 0 = 30,000 */
     /* Tensors of 64 KiB and more go to daemons on unix sockets through shared memory, of which the
-     * client takes as much as it needs, up to this; 0 = 256 MiB. */
+     * client takes as much as it needs, up to this; 0 = none. */
     uint64_t shared_memory_bytes;
     uint32_t no_shared_memory; /* 1: everything goes through the socket */
     uint32_t reserved;
@@ -253,7 +253,7 @@ typedef struct kaena_model_info {
     const char *version;         /* label in the daemon's metrics */
     uint32_t replicas;           /* copies within the daemon */
     int32_t persistent;          /* 0: goes with the session of the client that loaded it */
-    uint64_t executions; /* begun: what expired or was cancelled before is not in it */
+    uint64_t executions;         /* begun: what expired or was cancelled before is not in it */
 } kaena_model_info;
 
 #define KAENA_ALL UINT32_MAX
@@ -393,7 +393,7 @@ typedef struct kaena_tpb {
 /* No TPB is in two groups; a model is loaded into one by naming it (kaena_load_options.group). */
 typedef struct kaena_group {
     const char *name;
-    const char *daemon; /* address of the daemon that owns the TPBs */
+    const char *daemon;    /* address of the daemon that owns the TPBs */
     const kaena_tpb *tpbs; /* [tpb_count] */
     size_t tpb_count;
     const char *const *models; /* [model_count] names of models in it */
