@@ -105,9 +105,9 @@ void kaena_inference_init(kaena_inference *inf, kaena_client *client, kaena_infe
     for (size_t i = 0; i < call->output_count; i++) {
         s->replaced[i] = call->outputs[i].memory;
         s->room_bytes[i] = room_of(inf, i, &s->names[i]);
-        /* So that there is one later, where nothing may be made. */
-        if (s->room_bytes[i] && may_grow)
-            kaena_pool_give(kaena_pool_take(client->pool, s->room_bytes[i], true), false);
+        /* Now, for the first attempt: later nothing may be made. */
+        if (s->room_bytes[i])
+            s->rooms[i] = kaena_pool_take(client->pool, s->room_bytes[i], may_grow);
     }
 }
 
@@ -116,6 +116,8 @@ void kaena_inference_fini(kaena_inference *inf)
     kaena_shares *s = inf->shares;
     for (size_t i = 0; s && i < inf->made.input_count; i++)
         kaena_pool_give(s->copies[i], false);
+    for (size_t i = 0; s && i < inf->made.output_count; i++)
+        kaena_pool_give(s->rooms[i], false);
     free(s);
     inf->shares = NULL;
 }
@@ -140,16 +142,12 @@ static bool share_with(kaena_inference *inf, size_t daemon)
         s->ranges[n_in + i].region = 0;
         if (!s->room_bytes[i])
             continue;
-        kaena_memory *m = kaena_pool_take(inf->client->pool, s->room_bytes[i], inf->may_grow);
+        if (!s->rooms[i])
+            s->rooms[i] = kaena_pool_take(inf->client->pool, s->room_bytes[i], inf->may_grow);
+        kaena_memory *m = s->rooms[i];
         s->data[i] = m ? kaena_memory_data(m) : NULL;
-        if (m &&
-            kaena_memory_range(m, daemon, s->data[i], s->room_bytes[i], &s->ranges[n_in + i])) {
-            s->rooms[i] = m;
-            any = true;
-        } else {
-            s->data[i] = NULL;
-            kaena_pool_give(m, false);
-        }
+        any |=
+            m && kaena_memory_range(m, daemon, s->data[i], s->room_bytes[i], &s->ranges[n_in + i]);
     }
     return any;
 }
@@ -206,7 +204,9 @@ void kaena_inference_over(kaena_inference *inf, const kaena_target *target, kaen
     bool dirty = status == KAENA_DEADLINE_EXCEEDED || status == KAENA_CANCELLED ||
                  (status != KAENA_OK && *outcome == KAENA_OUTCOME_LOST);
     for (size_t i = 0; i < inf->made.output_count; i++) {
-        kaena_pool_give(s->rooms[i], dirty);
+        if (!dirty || !target->session || !s->wire.outputs[i].region)
+            continue;
+        kaena_pool_give(s->rooms[i], true);
         s->rooms[i] = NULL;
     }
     if (status != KAENA_OK && err->reason == KAENA__V1__ERROR_DETAIL__REASON__BAD_REGION) {

@@ -1,6 +1,7 @@
 #include "client_router.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -255,7 +256,12 @@ static int weight(kaena_outcome outcome)
 static void remember(kaena_route *route, const kaena_err *failure, kaena_outcome outcome)
 {
     if (weight(outcome) > route->told) {
+        char before[sizeof route->best.hint];
+        (void)snprintf(before, sizeof before, "%.200s", route->best.what);
+        const bool had = route->failed;
         route->best = *failure;
+        if (had && failure->code == KAENA_DEADLINE_EXCEEDED && !failure->hint[0])
+            kaena_err_hint(&route->best, "the attempt before it: %s", before);
         route->told = weight(outcome);
     }
     route->failed = true;
