@@ -101,7 +101,8 @@ kaena_status krpc_server_listen(krpc_server *s, const char *address, krpc_access
 kaena_status krpc_server_reload_tls(krpc_server *s, const krpc_tls_files *files,
                                     kaena_err *err) KAENA_CHECKED;
 
-/* Takes the sockets that systemd passed (LISTEN_PID, LISTEN_FDS); 0 when there are none. */
+/* Takes the sockets that systemd passed (LISTEN_PID, LISTEN_FDS); 0 when there are none. A server
+ * with TLS takes no TCP sockets so: they would speak plain text. */
 kaena_status krpc_server_adopt_activated(krpc_server *s, size_t *n_out,
                                          kaena_err *err) KAENA_CHECKED;
 

@@ -503,7 +503,7 @@ kaena_status krpc_listeners_add_core_port(krpc_listeners *ls, uint16_t port, kae
     return KAENA_OK;
 }
 
-kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err)
+kaena_status krpc_listeners_adopt(krpc_listeners *ls, bool unix_only, size_t *n_out, kaena_err *err)
 {
     const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
     size_t n = 0;
@@ -517,6 +517,11 @@ kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *
             (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6))
             return KAENA_FAIL(err, INVALID_ARGUMENT,
                               "socket activation: descriptor %d is not a listening stream socket",
+                              fd);
+        if (unix_only && domain != AF_UNIX)
+            return KAENA_FAIL(err, FAILED_PRECONDITION,
+                              "socket activation: descriptor %d is a TCP socket, which could not "
+                              "speak TLS: leave TCP addresses to 'listen'",
                               fd);
         if (ls->n_sockets == MAX_SOCKETS)
             return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "socket activation: more than %d sockets",

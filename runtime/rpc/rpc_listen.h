@@ -47,8 +47,10 @@ kaena_status krpc_tcp_probe(const krpc_address *address, kaena_err *err) KAENA_C
 kaena_status krpc_listeners_add_core_port(krpc_listeners *ls, uint16_t port,
                                           kaena_err *err) KAENA_CHECKED;
 
-/* Takes what systemd passed, |*n_out| sockets, perhaps none. */
-kaena_status krpc_listeners_adopt(krpc_listeners *ls, size_t *n_out, kaena_err *err) KAENA_CHECKED;
+/* Takes what systemd passed, |*n_out| sockets, perhaps none. FAILED_PRECONDITION: one is TCP, and
+ * that is |unix_only|. */
+kaena_status krpc_listeners_adopt(krpc_listeners *ls, bool unix_only, size_t *n_out,
+                                  kaena_err *err) KAENA_CHECKED;
 
 kaena_status krpc_listeners_start(krpc_listeners *ls, kaena_err *err) KAENA_CHECKED;
 

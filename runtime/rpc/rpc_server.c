@@ -194,7 +194,7 @@ kaena_status krpc_server_reload_tls(krpc_server *s, const krpc_tls_files *files,
 
 kaena_status krpc_server_adopt_activated(krpc_server *s, size_t *n_out, kaena_err *err)
 {
-    return krpc_listeners_adopt(s->listeners, n_out, err);
+    return krpc_listeners_adopt(s->listeners, s->tls != NULL, n_out, err);
 }
 
 static void *poll_queue(void *arg)

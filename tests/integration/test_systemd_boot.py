@@ -253,6 +253,11 @@ class Boot(unittest.TestCase):
                 self.assertEqual((answer.daemon, [d.index for d in answer.devices]), (name, [i]))
                 self.assertEqual([x.name for x in client.models()], ["digits"])
         self.assertEqual(m.run("krtd", "--check-config").returncode, 0)
+        # One file for units, daemons and clients.
+        found = json.loads(m.run("env", "LD_LIBRARY_PATH=/usr/local/lib", "kaena-cli", "devices", "--json").stdout)
+        text = json.dumps(found)
+        for chip in ("0000:00:1e.0", "0000:00:1f.0"):
+            self.assertIn(chip, text)
 
     def test_nothing_is_left_to_misuse(self):
         m = self.machine

@@ -235,6 +235,24 @@ class Tls(fake.TestCase):
             self.assertLessEqual(len(lines), 12, "\n".join(lines))
             self.assertTrue(all(" krtd0: " in line for line in lines), "in the daemon's own form")
 
+    def test_sockets_of_the_service_manager_never_speak_plain_tcp_instead(self):
+        f = self.files
+        script = 'exec 3<&"$1" && export LISTEN_FDS=1 LISTEN_PID=$$ && shift && exec "$@"'
+        for family, address, ok in ((socket.AF_INET, ("127.0.0.1", 0), False), (socket.AF_UNIX, str(f.dir / "act.sock"), True)):
+            with socket.socket(family) as listener:
+                listener.bind(address)
+                listener.listen()
+                process = subprocess.Popen(["bash", "-c", script, "bash", str(listener.fileno()), fake.KRTD, "--tls-cert",
+                                            f.server_pem, "--tls-key", f.server_key], pass_fds=[listener.fileno()],
+                                           stderr=subprocess.PIPE, env={**daemon.os.environ, "KAENA_RUNDIR": str(f.dir)})
+                if ok:
+                    with fake.Client(f"unix:{address}") as client:
+                        self.assertEqual(len(client.devices().devices), 1)
+                    process.terminate()
+                log = process.communicate(timeout=fake.SECONDS)[1].decode()
+                self.assertEqual(process.returncode, 0 if ok else 1, log)
+                self.assertEqual("is a TCP socket, which could not speak TLS" in log, not ok, log)
+
     def test_drain(self):
         """SIGTERM: what was accepted over TLS is answered, the port takes nobody any more."""
         with self.tls() as krtd, SecureClient(krtd.tcp, self.files.ca_pem) as client, krtd.client() as local:
