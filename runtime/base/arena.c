@@ -1,5 +1,7 @@
 #include "arena.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 #define ARENA_BLOCK ((size_t)64 << 10)
 #define ARENA_BLOCK_MAX ((size_t)32 << 20)
 #define HUGE_PAGE ((size_t)2 << 20)
+#define SPARES 4
 
 struct kaena_arena_block {
     kaena_arena_block *next;
@@ -18,6 +21,29 @@ struct kaena_arena_block {
     size_t used;
     _Alignas(ARENA_ALIGN) unsigned char data[];
 };
+
+/* What arenas without a quota, whose users count on memory, get when there is none: enough for a
+ * server to tell its clients about a shortage that passes. */
+static _Alignas(ARENA_ALIGN) unsigned char spare[SPARES][sizeof(kaena_arena_block) + ARENA_BLOCK];
+static atomic_bool spare_taken[SPARES];
+
+static kaena_arena_block *spare_alloc(size_t bytes)
+{
+    for (size_t i = 0; i < SPARES && bytes <= sizeof *spare; i++)
+        if (!atomic_exchange(&spare_taken[i], true))
+            return (kaena_arena_block *)(void *)spare[i];
+    return NULL;
+}
+
+static void block_free(kaena_arena_block *b)
+{
+    for (size_t i = 0; i < SPARES; i++)
+        if ((unsigned char *)b == spare[i]) {
+            atomic_store(&spare_taken[i], false);
+            return;
+        }
+    free(b);
+}
 
 void kaena_arena_init(kaena_arena *arena, size_t quota)
 {
@@ -28,7 +54,7 @@ void kaena_arena_fini(kaena_arena *arena)
 {
     for (kaena_arena_block *b = arena->head; b;) {
         kaena_arena_block *next = b->next;
-        free(b);
+        block_free(b);
         b = next;
     }
     arena->head = NULL;
@@ -98,6 +124,8 @@ void *kaena_arena_alloc(kaena_arena *arena, size_t size)
                 data = need;
         }
         kaena_arena_block *fresh = block_alloc(sizeof *fresh + data);
+        if (!fresh && !arena->quota)
+            fresh = spare_alloc(sizeof *fresh + data);
         if (!fresh)
             return out_of_memory(arena, size);
         fresh->size = data;

@@ -96,7 +96,8 @@ struct dev_request {
     void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
     void *user;
     /* For dev_run: the model is so small that waking a worker would cost more than its help is
-     * worth. Workers are called only where the run has to wait for another. */
+     * worth. Workers are called only where the run has to wait for another; it is false from then
+     * on. */
     bool alone;
     uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device; begun, ended */
     uint64_t tpb_ns;                  /* how long TPBs were its own, all together */

@@ -229,9 +229,12 @@ void dev_work_until(dev_context *c, dev_waiter *waiter)
             continue;
         }
         (void)pthread_mutex_lock(&sys->lock);
-        if (c->on_device && c->waiter == waiter && c->alone) {
-            c->alone = false; /* it waits for a TPB: whoever comes by may go on with it */
-            dev_want(sys, true, true);
+        if (c->waiter == waiter) {     /* it waits for a TPB: whoever comes by may go on with it, */
+            c->request->alone = false; /* and with the steps that follow */
+            if (c->on_device && c->alone) {
+                c->alone = false;
+                dev_want(sys, true, true);
+            }
         }
         (void)pthread_mutex_unlock(&sys->lock);
         dev_wake(sys);

@@ -91,8 +91,9 @@ static kaena_status start_server(krt_daemon *d, kaena_err *err)
     KAENA_TRY(krpc_server_create(&o, &d->server, err));
     krpc_server_add_methods(d->server, krt_methods, krt_n_methods);
     KAENA_TRY(listen_all(d, err));
-    krpc_health_set(d->server, "", true);
-    krpc_health_set(d->server, "kaena.v1.Runtime", true);
+    if (!krpc_health_set(d->server, "", true) ||
+        !krpc_health_set(d->server, "kaena.v1.Runtime", true))
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "health: out of memory");
     return krpc_server_start(d->server, err);
 }
 
@@ -207,6 +208,7 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
     krt_raise_descriptors();
     kaena_fault_install();
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow fails its write with EFBIG */
     krt_daemon d = {
         .config = config, .chips = (const char(*)[KRT_PCI_TEXT])s->host.chips, .backend = backend};
     (void)pthread_mutex_init(&d.lock, NULL);

@@ -46,11 +46,12 @@ static bool move(krt_model *m, Kaena__V1__ModelState to)
     return true;
 }
 
-static void set_health(krt_model *m, bool serving)
+static bool set_health(krt_model *m, bool serving)
 {
     char service[MODEL_NAME_MAX + 8];
     (void)snprintf(service, sizeof service, "model/%s", m->name);
-    krpc_health_set(m->daemon->server, service, serving && !atomic_load(&m->daemon->draining));
+    return krpc_health_set(m->daemon->server, service,
+                           serving && !atomic_load(&m->daemon->draining));
 }
 
 static void remove_health(krt_model *m)
@@ -247,6 +248,10 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_opti
                         "no memory for its inputs and outputs (%zu + %zu bytes)", in_size,
                         out_size);
     (void)pthread_mutex_lock(&m->lock);
+    if (!set_health(m, true)) { /* who heard of it gets no further than our lock */
+        (void)pthread_mutex_unlock(&m->lock);
+        return KRT_FAIL(err, RESOURCE_EXHAUSTED, NO_MEMORY, "health: out of memory");
+    }
     m->image = image;
     m->info = info;
     if (*options->version)
@@ -261,7 +266,6 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_opti
     m->holds = 1;
     krt_model_ref(m);
     m->check_job.run = check_all_bytes;
-    set_health(m, true);
     (void)pthread_mutex_unlock(&m->lock);
     krt_jobs_post(m->daemon->checkers, &m->check_job);
     return KAENA_OK;
@@ -278,7 +282,7 @@ void krt_model_damaged(krt_model *m, const char *what)
         krt_queue_step(&m->queue, &close, &actions);
         for (const krt_item *i = actions.aborted; i; i = i->next)
             m->failures++;
-        set_health(m, false);
+        (void)set_health(m, false);
     }
     (void)pthread_mutex_unlock(&m->lock);
     if (!moved)
@@ -345,7 +349,7 @@ void krt_model_unload(krt_model *m, krpc_call *call)
     else if (call)
         m->waiters[m->n_waiters++] = call;
     if (st == KAENA_OK && move(m, UNLOADING)) {
-        set_health(m, false);
+        (void)set_health(m, false);
         krt_event close = {.kind = KRT_CLOSE};
         krt_queue_step(&m->queue, &close, &actions);
         for (const krt_item *i = actions.aborted; i; i = i->next)

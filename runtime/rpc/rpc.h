@@ -154,8 +154,9 @@ void krpc_timer_cancel(krpc_timer *timer);
 
 /* ---- health ---- */
 
-/* Sets what grpc.health.v1 says about |service| ("" = the server); watchers hear of it. */
-void krpc_health_set(krpc_server *s, const char *service, bool serving);
+/* Sets what grpc.health.v1 says about |service| ("" = the server); watchers hear of it. False:
+ * there is no memory for a service that was not known; it stays unknown. */
+bool krpc_health_set(krpc_server *s, const char *service, bool serving);
 /* Forgets |service|: Check says NOT_FOUND. */
 void krpc_health_remove(krpc_server *s, const char *service);
 

@@ -14,13 +14,18 @@
 
 #define REQUEST_ID_KEY "kaena-request-id"
 #define REQUEST_ID_MAX 64
+/* Smaller answers are bounded by the number of streams. */
+#define COUNTED_BYTES (64 * 1024)
+/* When answers on their way are over the limit, who has more than this part of it is served no more
+ * until he has fetched some; the others never notice. */
+#define PEER_SHARE 64
 #define DETAIL_URL "type.googleapis.com/kaena.v1.ErrorDetail"
 
 /* Owned by its references: the handler's until the call is answered, then the final batch's; one
  * per batch in flight; one while the handler runs. */
 struct krpc_call {
     krpc_server *server;
-    const krpc_entry *entry; /* NULL: a method nobody has */
+    krpc_entry *entry; /* NULL: a method nobody has */
     grpc_call *core;
     gpr_timespec deadline;
     uint64_t deadline_ns;
@@ -51,8 +56,27 @@ struct krpc_call {
     grpc_byte_buffer *send_message;
     bool sent_metadata; /* streams: initial metadata went with the first message */
 
+    size_t unsent; /* bytes of the answer that are counted in the server's |unsent| */
+    unsigned peer; /* in unsent.of_peer */
     char request_id[REQUEST_ID_MAX + 1];
 };
+
+static void arm(krpc_call *call, krpc_server *s, krpc_entry *entry);
+
+static _Atomic unsigned *missing_of(krpc_server *s, krpc_entry *entry)
+{
+    return entry ? &entry->missing : &s->unknown_missing;
+}
+
+/* One of the calls that are not armed for want of memory may be armed now. */
+static bool take_missing(krpc_server *s, krpc_entry *entry)
+{
+    _Atomic unsigned *missing = missing_of(s, entry);
+    unsigned n = atomic_load(missing);
+    while (n && !atomic_compare_exchange_weak(missing, &n, n - 1))
+        ;
+    return n != 0;
+}
 
 static void unref(krpc_call *call)
 {
@@ -68,7 +92,10 @@ static void unref(krpc_call *call)
     bool lived = call->core != NULL, due = !call->entry || !call->entry->endless;
     if (lived)
         grpc_call_unref(call->core);
-    free(call);
+    if (lived && take_missing(s, call->entry))
+        arm(call, s, call->entry);
+    else
+        free(call);
     if (!lived)
         return;
     (void)pthread_mutex_lock(&s->lock);
@@ -120,10 +147,69 @@ static void on_closed(krpc_tag *tag, bool ok)
     unref(call);
 }
 
+/* ---- answers on their way ---- */
+
+static unsigned peer_of(krpc_call *call)
+{
+    char *name = grpc_call_get_peer(call->core);
+    uint32_t hash = 2166136261u;
+    for (const char *c = name; c && *c; c++)
+        hash = (hash ^ (uint8_t)*c) * 16777619u;
+    gpr_free(name);
+    return (hash ^ hash >> 16) % KRPC_PEERS;
+}
+
+static void count_unsent(krpc_call *call, const grpc_byte_buffer *message)
+{
+    size_t bytes = message ? grpc_byte_buffer_length((grpc_byte_buffer *)(uintptr_t)message) : 0;
+    if (bytes < COUNTED_BYTES)
+        return;
+    krpc_unsent *u = &call->server->unsent;
+    call->peer = peer_of(call);
+    call->unsent = bytes;
+    (void)atomic_fetch_add(&u->of_peer[call->peer], bytes);
+    (void)atomic_fetch_add(&u->total, bytes);
+}
+
+static void uncount_unsent(krpc_call *call)
+{
+    krpc_unsent *u = &call->server->unsent;
+    if (!call->unsent)
+        return;
+    (void)atomic_fetch_sub(&u->of_peer[call->peer], call->unsent);
+    (void)atomic_fetch_sub(&u->total, call->unsent);
+    call->unsent = 0;
+}
+
+/* The caller lets answers pile up, more than there is room for: refused. */
+static bool refuse_hoarder(krpc_call *call)
+{
+    krpc_unsent *u = &call->server->unsent;
+    size_t limit = call->server->options.quota_bytes;
+    if (!limit || atomic_load(&u->total) <= limit)
+        return false;
+    size_t own = atomic_load(&u->of_peer[peer_of(call)]);
+    if (own <= limit / PEER_SHARE)
+        return false;
+    kaena_err err;
+    (void)KAENA_FAIL(
+        &err, RESOURCE_EXHAUSTED,
+        "answers of %zu bytes wait to be fetched on this connection, and all there are "
+        "take more than the limit of %zu",
+        own, limit);
+    kaena_err_hint(&err, "read the answers; or raise limits.rpc_bytes");
+    err.reason = KAENA__V1__ERROR_DETAIL__REASON__LIMIT;
+    err.needed = own;
+    err.available = limit / PEER_SHARE;
+    krpc_fail(call, &err);
+    return true;
+}
+
 static void on_final(krpc_tag *tag, bool ok)
 {
     (void)ok;
     krpc_call *call = KRPC_CONTAINER(tag, krpc_call, final);
+    uncount_unsent(call);
     call->answer_left = true;
     if (call->close_in_final || call->close_seen)
         closed(call, false);
@@ -220,7 +306,8 @@ static void on_arrived(krpc_tag *tag, bool ok)
     call->deadline_ns = deadline_ns(call->deadline);
     set_request_id(call);
     ref(call);
-    handle(call);
+    if (!refuse_hoarder(call))
+        handle(call);
     /* An answer inside the handler has taken RECV_CLOSE along: one batch for a quick call. */
     ask_for_close(call);
     unref(call);
@@ -248,14 +335,10 @@ static void on_sent(krpc_tag *tag, bool ok)
     unref(call);
 }
 
-void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
+/* |call| is memory for a call: what it held is over. */
+static void arm(krpc_call *call, krpc_server *s, krpc_entry *entry)
 {
-    krpc_call *call = calloc(1, sizeof *call);
-    if (!call) { /* one call fewer waits for clients; the others go on */
-        if (s->options.on_warning)
-            s->options.on_warning(s->options.user, "out of memory: a method takes fewer calls");
-        return;
-    }
+    memset(call, 0, sizeof *call);
     call->server = s;
     call->entry = entry;
     call->refs = 1;
@@ -279,6 +362,19 @@ void krpc_call_arm(krpc_server *s, const krpc_entry *entry)
     }
     if (e != GRPC_CALL_OK) /* the queue has been shut down */
         unref(call);
+}
+
+void krpc_call_arm(krpc_server *s, krpc_entry *entry)
+{
+    krpc_call *call = malloc(sizeof *call);
+    if (call) {
+        arm(call, s, entry);
+        return;
+    }
+    /* One call fewer waits for clients; the memory of the next that ends is taken for it. */
+    (void)atomic_fetch_add(missing_of(s, entry), 1);
+    if (s->options.on_warning)
+        s->options.on_warning(s->options.user, "out of memory: a method takes fewer calls for now");
 }
 
 krpc_server *krpc_call_server(krpc_call *call)
@@ -421,6 +517,7 @@ static void answer(krpc_call *call, grpc_byte_buffer *message, grpc_status_code 
     if (!call->sent_metadata)
         ops[n++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
     if (message) {
+        count_unsent(call, message);
         call->send_message = message;
         ops[n++] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message};
     }

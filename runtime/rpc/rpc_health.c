@@ -214,7 +214,7 @@ const krpc_method krpc_health_methods[2] = {
     {"/grpc.health.v1.Health/Watch", KRPC_SERVER_STREAM, watch},
 };
 
-void krpc_health_set(krpc_server *server, const char *name, bool serving)
+bool krpc_health_set(krpc_server *server, const char *name, bool serving)
 {
     krpc_health *h = server->health;
     size_t n = strlen(name) + 1;
@@ -226,11 +226,12 @@ void krpc_health_set(krpc_server *server, const char *name, bool serving)
             memcpy(s->name, name, n);
         *at = s;
     }
-    if (*at) /* without memory for it the service stays unknown, which no client takes for healthy
-              */
+    bool known = *at != NULL;
+    if (known)
         (*at)->serving = serving;
     advance_all(h);
     (void)pthread_mutex_unlock(&h->lock);
+    return known;
 }
 
 void krpc_health_remove(krpc_server *server, const char *name)

@@ -27,14 +27,23 @@
 /* A row of a server's own method table. */
 typedef struct krpc_entry {
     krpc_method method;
-    void *registered; /* the core's handle */
-    void *user;       /* of the handler */
-    bool endless;     /* a stream that only its client ends: nobody waits for it */
+    void *registered;         /* the core's handle */
+    void *user;               /* of the handler */
+    bool endless;             /* a stream that only its client ends: nobody waits for it */
+    _Atomic unsigned missing; /* calls that should be armed but, without memory, are not */
 } krpc_entry;
 
 typedef struct krpc_clock krpc_clock;
 
 #define KRPC_MAX_METHODS 64
+
+/* Answers on their way to clients that do not fetch them. Peers share counters by the hash of their
+ * name. */
+#define KRPC_PEERS 1024
+typedef struct krpc_unsent {
+    _Atomic size_t total; /* bytes */
+    _Atomic size_t of_peer[KRPC_PEERS];
+} krpc_unsent;
 
 struct krpc_server {
     krpc_options options;
@@ -44,11 +53,13 @@ struct krpc_server {
     krpc_tls *tls; /* NULL = plain TCP */
     krpc_entry entries[KRPC_MAX_METHODS];
     size_t n_entries;
+    _Atomic unsigned unknown_missing; /* the same of methods that are not in the table */
     krpc_listeners *listeners;
     krpc_health *health;
     krpc_clock *clock;
     uint64_t id_base; /* request ids: random per process, then counted */
     _Atomic uint64_t id_next;
+    krpc_unsent unsent;
     bool started;
     pthread_t thread;
     _Atomic uint64_t beats;
@@ -64,7 +75,7 @@ struct krpc_server {
 /* rpc_call.c */
 
 /* Asks the core for one more call of |entry|; NULL: of methods that are not in the table. */
-void krpc_call_arm(krpc_server *s, const krpc_entry *entry);
+void krpc_call_arm(krpc_server *s, krpc_entry *entry);
 
 krpc_server *krpc_call_server(krpc_call *call);
 

@@ -7,9 +7,17 @@
 
 #include "utf8.h"
 
+typedef struct parse_memory {
+    kaena_arena *arena;
+    bool short_of; /* the arena had none */
+} parse_memory;
+
 static void *arena_alloc(void *user, size_t size)
 {
-    return kaena_arena_alloc(user, size);
+    parse_memory *memory = user;
+    void *p = kaena_arena_alloc(memory->arena, size);
+    memory->short_of = memory->short_of || !p;
+    return p;
 }
 
 /* The arena frees everything at once. */
@@ -106,12 +114,13 @@ kaena_status krpc_pb_parse(grpc_byte_buffer *message, const ProtobufCMessageDesc
     }
     grpc_byte_buffer_reader_destroy(&reader);
     KAENA_TRY(check_wire(type, flat, flat + at, 0, err));
+    parse_memory memory = {.arena = arena};
     ProtobufCAllocator allocator = {
-        .alloc = arena_alloc, .free = arena_free, .allocator_data = arena};
+        .alloc = arena_alloc, .free = arena_free, .allocator_data = &memory};
     ProtobufCMessage *m = protobuf_c_message_unpack(type, &allocator, at, flat);
     if (!m)
-        return arena->quota && arena->used * 2 > arena->quota
-                   ? KAENA_FAIL(err, RESOURCE_EXHAUSTED, "request: too many parts")
+        return memory.short_of
+                   ? KAENA_FAIL(err, RESOURCE_EXHAUSTED, "request: too many parts, or no memory")
                    : KAENA_FAIL(err, INVALID_ARGUMENT, "request: not a %s", type->name);
     *out = m;
     return KAENA_OK;

@@ -350,3 +350,49 @@ void dev_case_an_idle_system_sleeps(void)
     m = dev_model_unload(m);
     sys = dev_system_destroy(sys);
 }
+
+static bool begin_slowly(dev_request *request)
+{
+    (void)request;
+    (void)usleep(50000);
+    return true;
+}
+
+/* A request that wants no workers finds its TPB taken, for so long that its thread falls asleep:
+ * the workers run every step of it then, not only the one that was waited with. */
+void dev_case_who_falls_asleep_leaves_all_steps_to_others(void)
+{
+    static const char *const text[] = {
+        "TT op=ADD a=" F32("IO0+0") " b=" F32("WEIGHTS+0") " dst=" F32("IO1+0") "\nHALT\n"};
+    static float weights[WIDTH];
+    for (int i = 0; i < WIDTH; i++)
+        weights[i] = (float)i;
+    kneff k;
+    kneff_init(&k, 1, text);
+    uint32_t value[4];
+    static const char *const names[] = {"x", "a", "b", "y"};
+    for (int i = 0; i < 4; i++)
+        value[i] = kneff_value(&k, names[i], KAENA_F32, 2, dims);
+    kneff_input(&k, value[0]);
+    kneff_output(&k, value[3]);
+    for (int i = 0; i < 3; i++)
+        kneff_device(&k, 0, 2, &value[i], 2);
+    kneff_weights(&k, weights, sizeof weights);
+    k.meta.contexts = 2;
+    dev_system *sys = make_system(1, 1);
+    dev_model *m = load(sys, &k, "steps");
+    for (int round = 0; round < 3; round++) {
+        job slow, alone;
+        job_init(&slow, 1);
+        slow.request.begin = begin_slowly;
+        submit(m, &slow);
+        job_init(&alone, 2);
+        alone.request.alone = true;
+        MUST(dev_run(m, &alone.request));
+        MUST(job_wait(&alone) == KAENA_OK && job_wait(&slow) == KAENA_OK);
+        for (int i = 0; i < WIDTH; i++)
+            MUST(alone.y[i] == 2 + 4 * (float)i && slow.y[i] == 1 + 4 * (float)i);
+    }
+    (void)dev_model_unload(m);
+    (void)dev_system_destroy(sys);
+}

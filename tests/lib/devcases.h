@@ -14,7 +14,8 @@
     CASE(memory_is_accounted)                                                                      \
     CASE(an_idle_system_sleeps)                                                                    \
     CASE(a_stopped_execution_leaves_its_model_whole)                                               \
-    CASE(what_nobody_wants_never_begins)
+    CASE(what_nobody_wants_never_begins)                                                           \
+    CASE(who_falls_asleep_leaves_all_steps_to_others)
 
 #define CASE(name) void dev_case_##name(void);
 DEV_CASES(CASE)
