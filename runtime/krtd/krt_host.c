@@ -35,7 +35,7 @@ kaena_status krt_rundir(char *out, size_t size, kaena_err *err)
                               given);
         return KAENA_OK;
     }
-    (void)snprintf(out, size, "/run/kaena");
+    (void)snprintf(out, size, KRT_RUNDIR);
     if (usable_directory(out, 0755))
         return KAENA_OK;
     if (xdg && *xdg && (size_t)snprintf(out, size, "%s/kaena", xdg) < size &&

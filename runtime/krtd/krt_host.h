@@ -7,6 +7,8 @@
 
 #include "err.h"
 
+#define KRT_RUNDIR "/run/kaena"
+
 /* The directory of sockets and locks: KAENA_RUNDIR, else /run/kaena where it can be written, else
  * $XDG_RUNTIME_DIR/kaena; made when absent. FAILED_PRECONDITION: none of them. */
 kaena_status krt_rundir(char *out, size_t size, kaena_err *err) KAENA_CHECKED;

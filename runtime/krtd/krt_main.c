@@ -227,11 +227,12 @@ int krt_main(int argc, char **argv, const krt_backend *backend)
     char rundir[PATH_MAX];
     if (krt_arguments_parse(argc, argv, &a, &err) != KAENA_OK)
         return fail_start(&err, EXIT_USAGE);
-    if (krt_rundir(rundir, sizeof rundir, &err) != KAENA_OK)
-        return fail_start(&err, 1);
     a.overrides.visible_devices = getenv("KAENA_VISIBLE_DEVICES");
-    if (a.check_config)
-        return krt_check_config(&a, rundir) ? 0 : EXIT_USAGE;
+    kaena_status st = krt_rundir(rundir, sizeof rundir, &err);
+    if (a.check_config) /* by anybody, also where he could not start a daemon */
+        return krt_check_config(&a, st == KAENA_OK ? rundir : KRT_RUNDIR) ? 0 : EXIT_USAGE;
+    if (st != KAENA_OK)
+        return fail_start(&err, 1);
     krt_settings *settings;
     if (krt_settings_read(&a, rundir, &settings, &err) != KAENA_OK)
         return fail_start(&err, EXIT_USAGE);

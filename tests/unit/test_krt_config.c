@@ -141,6 +141,7 @@ KTEST(krt_config, mistakes_are_named)
         {"{\"version\":1,\"chips\":[{\"pci\":\"00:1.0\"},{\"pci\":\"0000:00:01.0\"}]}",
          "is chips[0] already"},
         {ONE(",\"thread\":1"), "daemons[0].thread: unknown key"},
+        {ONE(",\"a\\nSTOPPING=1\":1"), "daemons[0].a?STOPPING=1: unknown key"},
         {ONE(",\"threads\":-1"), "daemons[0].threads: must be an integer from 0"},
         {ONE(",\"threads\":1.5"), "daemons[0].threads: must be an integer"},
         {ONE(",\"limits\":{\"queue\":1}"), "daemons[0].limits.queue: unknown limit"},
