@@ -50,6 +50,8 @@ typedef struct krt_host_config {
     krt_daemon_config daemons[KRT_MAX_DAEMONS];
     size_t n_daemons;
     bool from_file;
+    const char *text; /* of the file */
+    size_t text_size;
 } krt_host_config;
 
 /* One chip, one daemon krtd0 on unix:|rundir|/krtd0.sock: what an absent file means. */

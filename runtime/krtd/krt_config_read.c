@@ -387,6 +387,12 @@ kaena_status krt_host_config_parse(krt_host_config *c, const char *text, size_t 
     }
     json_decref(root);
     c->from_file = true;
+    char *copy = kaena_arena_alloc(&c->arena, size ? size : 1);
+    if (copy) {
+        memcpy(copy, text, size);
+        c->text = copy;
+        c->text_size = size;
+    }
     size_t n = r->errors - before;
     if (n == 0)
         return KAENA_OK;

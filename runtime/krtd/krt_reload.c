@@ -126,6 +126,20 @@ static kaena_status apply(krt_reload *r, krt_settings *new, kaena_err *err)
     return st;
 }
 
+/* Settings are kept until the end: those of a signal that only rotates files must not add up. */
+static bool same_file(const krt_settings *a, const krt_settings *b)
+{
+    const krt_host_config *x = &a->host, *y = &b->host;
+    return x->from_file == y->from_file && x->text_size == y->text_size && !x->text == !y->text &&
+           (!x->text || memcmp(x->text, y->text, x->text_size) == 0);
+}
+
+static kaena_status reload_certificates(krt_daemon *d, kaena_err *err)
+{
+    const krt_daemon_config *c = d->config;
+    return c->tls.cert ? krpc_server_reload_tls(d->server, &c->tls, err) : KAENA_OK;
+}
+
 static void on_hangup(uv_signal_t *handle, int signum)
 {
     (void)signum;
@@ -137,17 +151,21 @@ static void on_hangup(uv_signal_t *handle, int signum)
     krt_settings *new = NULL;
     kaena_err err;
     kaena_status st = krt_settings_read(r->arguments, r->rundir, &new, &err);
+    bool changed = st == KAENA_OK && !same_file(*r->settings, new);
     if (st == KAENA_OK)
-        st = apply(r, new, &err);
-    if (st == KAENA_OK) {
+        st = changed ? apply(r, new, &err) : reload_certificates(d, &err);
+    if (st == KAENA_OK && changed) {
         new->older = *r->settings;
         *r->settings = new;
         d->config = &new->daemon;
-        kaena_log(KAENA_LOG_INFO, "reload: done");
-        krt_notify("READY=1\nSTATUS=serving %zu devices", new->daemon.n_devices);
+    } else {
+        (void)krt_settings_destroy(new);
+    }
+    if (st == KAENA_OK) {
+        kaena_log(KAENA_LOG_INFO, "reload: done%s", changed ? "" : ", the file has not changed");
+        krt_notify("READY=1\nSTATUS=serving %zu devices", d->config->n_devices);
         return;
     }
-    (void)krt_settings_destroy(new);
     kaena_log(KAENA_LOG_ERROR, "reload: %s%s%s; the settings stay as they were", err.what,
               err.hint[0] ? "; " : "", err.hint);
     krt_notify("READY=1\nSTATUS=serving %zu devices; the last reload failed: %s",

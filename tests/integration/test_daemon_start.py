@@ -186,6 +186,7 @@ class Start(unittest.TestCase):
                 self.assertEqual(caught.exception.code(), fake.grpc.StatusCode.NOT_FOUND)
                 pathlib.Path(other, "n").write_text(fake.model())
                 client.load_path("n", "3")
+                reload("reload: done, the file has not changed", limits={"models": 3}, model_dir=str(other))
                 # What cannot be done leaves everything as it was.
                 reload("reload: model directory '/nowhere'", limits={"models": 9}, model_dir="/nowhere")
                 reload("daemons[0].nonsense: unknown key", limits={"models": 9}, nonsense=1)
