@@ -96,8 +96,8 @@ struct dev_request {
     void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
     void *user;
     /* For dev_run: the model is so small that waking a worker would cost more than its help is
-     * worth. Workers are called only where the run has to wait for another; it is false from then
-     * on. */
+     * worth. Workers are called only where the run has to wait for another, when it is false from
+     * then on, or takes a millisecond after all: then dev_run leaves it to them. */
     bool alone;
     uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set by the device; begun, ended */
     uint64_t tpb_ns;                  /* how long TPBs were its own, all together */
@@ -114,7 +114,7 @@ kaena_status dev_model_check(const dev_model *model, const kop_tensor *in, uint6
  */
 bool dev_submit(dev_model *model, dev_request *request);
 /* The same, executed on the calling thread (workers may help): for models so small that a hand-over
- * would cost more. |done| is called before it returns. */
+ * would cost more. |done| is called before it returns, unless the request is |alone|. */
 bool dev_run(dev_model *model, dev_request *request);
 /* No request runs on any TPB of the model's group. */
 bool dev_model_idle(const dev_model *model);

@@ -22,6 +22,8 @@
 #include "placement.h"
 #include "tpb.h"
 
+#define DEV_ALONE_NS 1000000 /* a caller of dev_run that wants no help works for so long */
+
 typedef struct dev_context dev_context;
 
 /* One emulated TPB runs one program at a time, in the order in which runs were started. */
@@ -134,8 +136,8 @@ void dev_wake(void *system);
 void dev_want(dev_system *sys, bool wants, bool begin);
 /* Puts a context on the list of those whose plan wants a thread. Takes the lock. */
 void dev_make_ready(dev_context *c);
-/* Works on |c| until |waiter| is done. */
-void dev_work_until(dev_context *c, dev_waiter *waiter);
+/* Works on |c| until |waiter| is done, or (unless 0) for that long: then |c| has no waiter. */
+void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns);
 void dev_waiter_signal(dev_waiter *waiter);
 uint64_t dev_now_ns(void);
 

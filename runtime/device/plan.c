@@ -312,8 +312,9 @@ bool dev_run(dev_model *m, dev_request *request)
     dev_context *c = take(m, request, &waiter);
     if (!c)
         return false;
+    uint64_t patience_ns = request->alone ? DEV_ALONE_NS : 0;
     dev_advance(c);
-    dev_work_until(c, &waiter);
+    dev_work_until(c, &waiter, patience_ns);
     (void)pthread_mutex_lock(&m->sys->lock);
     if (--c->helpers == 0)
         (void)pthread_cond_broadcast(&m->quiet);

@@ -206,11 +206,34 @@ static void *worker(void *arg)
     }
 }
 
-void dev_work_until(dev_context *c, dev_waiter *waiter)
+/* The run turns out to be long: workers go on with it, nobody waits. False: it is not on the TPBs.
+ */
+static bool leave(dev_context *c, dev_waiter *waiter)
 {
     dev_system *sys = c->model->sys;
-    uint64_t idle_since = 0;
+    (void)pthread_mutex_lock(&sys->lock);
+    bool left = c->on_device && c->waiter == waiter;
+    if (left) {
+        c->waiter = NULL;
+        if (c->alone)
+            dev_want(sys, true, true);
+        c->alone = false;
+    }
+    (void)pthread_mutex_unlock(&sys->lock);
+    if (left)
+        dev_wake(sys);
+    return left;
+}
+
+void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns)
+{
+    dev_system *sys = c->model->sys;
+    uint64_t idle_since = 0, until = 0;
     while (!atomic_load_explicit(&waiter->done, memory_order_acquire)) {
+        if (patience_ns && until && dev_now_ns() >= until && leave(c, waiter))
+            return;
+        if (patience_ns && !until)
+            until = dev_now_ns() + patience_ns;
         tpb_help did = TPB_IDLE;
         (void)pthread_mutex_lock(&sys->lock);
         bool mine = c->on_device && c->waiter == waiter && help_once(sys, c, &did);

@@ -146,6 +146,7 @@ static krt_image_info info(const krt_image *image)
         .n_in = neff_n_inputs(image->neff),
         .n_out = neff_n_outputs(image->neff),
         .values = takes_values(image->neff),
+        .num_tpbs = meta->num_tpbs,
         .estimated_latency_us = meta->n_estimates ? meta->estimates[0]->latency_us : 0,
     };
     if (image->model) {
@@ -153,7 +154,7 @@ static krt_image_info info(const krt_image *image)
         i.contexts = dev_model_contexts(image->model);
         i.dram_bytes = dev_model_dram_bytes(image->model);
         i.places = image->places;
-        i.n_places = image->n_places;
+        i.n_replicas = 1;
     }
     return i;
 }
@@ -202,20 +203,23 @@ static kaena_status check(const krt_image *image, const kop_tensor *in, kaena_er
     return dev_model_check(image->model, in, &items, err);
 }
 
-static bool submit(krt_image *image, krt_exec *exec)
+static bool submit(krt_image *image, uint32_t replica, krt_exec *exec)
 {
+    (void)replica;
     return dev_submit(image->model, request_of(exec));
 }
 
-static bool run(krt_image *image, krt_exec *exec)
+static bool run(krt_image *image, uint32_t replica, krt_exec *exec)
 {
+    (void)replica;
     dev_request *request = request_of(exec);
     request->alone = true; /* whoever runs a model in place knows it to be short */
     return dev_run(image->model, request);
 }
 
-static bool idle(const krt_image *image)
+static bool idle(const krt_image *image, uint32_t replica)
 {
+    (void)replica;
     return dev_model_idle(image->model);
 }
 

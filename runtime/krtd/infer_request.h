@@ -61,6 +61,8 @@ struct krt_inference {
     void *user; /* the asker's */
     krt_arrival arrival;
     uint64_t accepted_ns, copy_ns;
+    _Atomic uint64_t begun_ns; /* 0: no TPB has begun with it yet */
+    atomic_bool timed_out;     /* it runs for too long; |stop| is set, too */
     krt_block *in, *out;
     krt_selection selection;
     bool framed; /* the answer is an InferStreamResponse of number |frame_id| */

@@ -11,6 +11,7 @@
 #include "krt_config.h"
 #include "krt_jobs.h"
 #include "krt_reason.h"
+#include "krt_sched.h"
 #include "rpc.h"
 
 typedef struct krt_model krt_model;
@@ -43,6 +44,12 @@ typedef struct krt_daemon {
     size_t n_models;
     size_t n_loads; /* in progress */
     uint64_t next_id;
+
+    pthread_mutex_t sched_lock; /* of the next four; inside of all other locks */
+    krt_sched sched;            /* of all models' requests */
+    krpc_timer watch;           /* stops executions that take too long */
+    uint64_t watch_ns;          /* when it is due, UINT64_MAX = it does not wait */
+    bool watch_moved;           /* it is to be set to |watch_ns| anew */
 
     _Atomic bool draining;
     _Atomic size_t accepted; /* inferences, loads and unloads whose answer has not left */

@@ -41,11 +41,12 @@ typedef struct krt_image_info {
      * sequences, optionals): requests run with in_tensor and out_tensor. */
     bool values;
     bool device_only; /* no host step */
-    uint32_t contexts;
+    uint32_t num_tpbs;
     /* Once loaded: */
-    uint64_t dram_bytes;
-    const krt_place *places;
-    size_t n_places;
+    uint32_t contexts; /* of each replica */
+    uint32_t n_replicas;
+    uint64_t dram_bytes;     /* of all replicas */
+    const krt_place *places; /* [n_replicas * num_tpbs] */
 } krt_image_info;
 
 /* One inference. The buffers are the caller's until |done| has been called. */
@@ -97,11 +98,12 @@ typedef struct krt_backend {
      * there but in sequences and optionals. INVALID_ARGUMENT (BAD_TENSOR). */
     kaena_status (*check)(const krt_image *image, const kop_tensor *in, kaena_err *err);
 
-    /* Starts |exec| where a context is free, on a worker, or (run) on this thread. */
-    bool (*submit)(krt_image *image, krt_exec *exec);
-    bool (*run)(krt_image *image, krt_exec *exec);
-    /* None of the model's TPBs works. */
-    bool (*idle)(const krt_image *image);
+    /* Starts |exec| where a context of the replica is free, on a worker, or (run) on this thread,
+     * which leaves it to the workers when it takes long. */
+    bool (*submit)(krt_image *image, uint32_t replica, krt_exec *exec);
+    bool (*run)(krt_image *image, uint32_t replica, krt_exec *exec);
+    /* None of the replica's TPBs works. */
+    bool (*idle)(const krt_image *image, uint32_t replica);
 } krt_backend;
 
 /* Emulated Inferentia (runtime/device). */

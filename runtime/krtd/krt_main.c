@@ -212,8 +212,11 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
     krt_daemon d = {
         .config = config, .chips = (const char(*)[KRT_PCI_TEXT])s->host.chips, .backend = backend};
     (void)pthread_mutex_init(&d.lock, NULL);
+    (void)pthread_mutex_init(&d.sched_lock, NULL);
+    d.watch_ns = UINT64_MAX;
     int status = run(&d, settings, a, rundir,
                      config->threads ? config->threads : share_of_processors(&s->host));
+    (void)pthread_mutex_destroy(&d.sched_lock);
     (void)pthread_mutex_destroy(&d.lock);
     while (n_locks)
         (void)close(locks[--n_locks]);

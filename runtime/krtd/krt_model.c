@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "checked.h"
+#include "infer_run.h"
 #include "log.h"
 #include "rpc_pb.h"
 
@@ -76,6 +77,7 @@ krt_model *krt_model_unref(krt_model *m)
     free(m->in_offset);
     free(m->out_offset);
     free(m->waiters);
+    free(m->lanes);
     free(m->name);
     free(m);
     return NULL;
@@ -193,7 +195,10 @@ static bool lay_out(const krt_tensor *t, size_t n, size_t **offsets, size_t *siz
 static bool check_goes_on(void *user)
 {
     krt_model *m = user;
-    if (!m->daemon->backend->idle(m->image)) {
+    bool idle = true;
+    for (uint32_t i = 0; i < m->info.n_replicas; i++)
+        idle = idle && m->daemon->backend->idle(m->image, i);
+    if (!idle) {
         struct timespec t = {.tv_nsec = CHECK_PAUSE_NS};
         (void)nanosleep(&t, NULL);
     }
@@ -201,6 +206,20 @@ static bool check_goes_on(void *user)
     bool wanted = m->state == READY;
     (void)pthread_mutex_unlock(&m->lock);
     return wanted && !atomic_load(&m->daemon->draining);
+}
+
+/* A lane for each replica. */
+static krt_lane *make_lanes(const krt_daemon *d, const krt_image_info *info)
+{
+    krt_lane *lanes = calloc(info->n_replicas, sizeof *lanes);
+    for (uint32_t r = 0; lanes && r < info->n_replicas; r++) {
+        lanes[r].contexts = info->contexts ? info->contexts : 1;
+        for (uint32_t t = 0; t < info->num_tpbs; t++) {
+            const krt_place *p = &info->places[(size_t)r * info->num_tpbs + t];
+            lanes[r].tpbs |= UINT64_C(1) << (p->chip * d->backend->tpbs_per_chip + p->tpb);
+        }
+    }
+    return lanes;
 }
 
 static void check_all_bytes(krt_job *job)
@@ -231,16 +250,17 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_opti
         return KRT_FAIL(err, RESOURCE_EXHAUSTED, LIMIT,
                         "its outputs take %zu bytes: an answer may have %u", out_size,
                         KRT_MAX_ANSWER_BYTES);
-    m->in_pool = krt_pool_create(in_size, info.contexts);
+    m->in_pool = krt_pool_create(in_size, (size_t)info.contexts * info.n_replicas);
     /* Outputs are held until they are sent: as many again as run, and what a busy client has
      * asked for before the first is on its way. */
     size_t waiting = KEEP_BYTES / (out_size + 1);
     waiting = waiting < MAX_KEPT ? waiting : MAX_KEPT;
-    m->out_pool = krt_pool_create(out_size, (size_t)info.contexts * 2 + waiting);
+    m->out_pool = krt_pool_create(out_size, (size_t)info.contexts * info.n_replicas * 2 + waiting);
     /* The first of each is made now, so that the first request finds it. */
     krt_block *in = m->in_pool ? krt_pool_get(m->in_pool) : NULL;
     krt_block *out = m->out_pool ? krt_pool_get(m->out_pool) : NULL;
-    bool ok = in && out;
+    m->lanes = make_lanes(m->daemon, &info);
+    bool ok = in && out && m->lanes;
     krt_block_unref(in);
     krt_block_unref(out);
     if (!ok)
@@ -258,10 +278,13 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_opti
         (void)snprintf(m->version, sizeof m->version, "%s", options->version);
     else
         (void)snprintf(m->version, sizeof m->version, "%.*s", DIGEST_VERSION, info.digest);
-    m->timeout_ms = options->timeout_ms;
     uint32_t depth = options->queue_depth ? options->queue_depth
                                           : (uint32_t)m->daemon->config->limits.queue_depth;
-    krt_queue_init(&m->queue, depth, info.contexts ? info.contexts : 1);
+    krt_flow_init(&m->flow, depth, m->lanes, info.n_replicas);
+    krt_run_open(m);
+    m->timeout_ns = options->timeout_ms
+                        ? options->timeout_ms * UINT64_C(1000000)
+                        : m->daemon->config->limits.execution_seconds * 1000000000u;
     (void)move(m, READY);
     m->holds = 1;
     krt_model_ref(m);
@@ -273,15 +296,10 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_opti
 
 void krt_model_damaged(krt_model *m, const char *what)
 {
-    krt_actions actions = {0};
     (void)pthread_mutex_lock(&m->lock);
     bool moved = move(m, FAILED);
     if (moved) {
         (void)snprintf(m->damage, sizeof m->damage, "%s", what);
-        krt_event close = {.kind = KRT_CLOSE};
-        krt_queue_step(&m->queue, &close, &actions);
-        for (const krt_item *i = actions.aborted; i; i = i->next)
-            m->failures++;
         (void)set_health(m, false);
     }
     (void)pthread_mutex_unlock(&m->lock);
@@ -291,7 +309,7 @@ void krt_model_damaged(krt_model *m, const char *what)
     kaena_err err;
     (void)KRT_FAIL(&err, DATA_LOSS, EXECUTION_FAILED, "model '%s': %s", m->name, what);
     kaena_err_hint(&err, "unload it, restore its file, and load it again");
-    krt_infer_fail_items(actions.aborted, &err);
+    krt_run_close(m, &err);
 }
 
 /* The last step of an unload, on a loader. */
@@ -325,7 +343,12 @@ static void give_back(krt_job *job)
 
 void krt_model_settle(krt_model *m)
 {
-    if (m->state != UNLOADING || m->queue.n_running || m->holds || m->unload_job.run)
+    if (m->state != UNLOADING || m->holds || m->unload_job.run)
+        return;
+    (void)pthread_mutex_lock(&m->daemon->sched_lock);
+    bool idle = m->flow.closed && krt_flow_idle(&m->flow);
+    (void)pthread_mutex_unlock(&m->daemon->sched_lock);
+    if (!idle)
         return;
     m->unload_job.run = give_back;
     krt_jobs_post(m->daemon->loaders, &m->unload_job);
@@ -333,7 +356,6 @@ void krt_model_settle(krt_model *m)
 
 void krt_model_unload(krt_model *m, krpc_call *call)
 {
-    krt_actions actions = {0};
     kaena_err err;
     kaena_status st = KAENA_OK;
     (void)pthread_mutex_lock(&m->lock);
@@ -348,13 +370,10 @@ void krt_model_unload(krt_model *m, krpc_call *call)
         st = KAENA_FAIL(&err, NOT_FOUND, "no model '%s': it has just been unloaded", m->name);
     else if (call)
         m->waiters[m->n_waiters++] = call;
-    if (st == KAENA_OK && move(m, UNLOADING)) {
+    bool moved = st == KAENA_OK && move(m, UNLOADING);
+    if (moved) {
         (void)set_health(m, false);
-        krt_event close = {.kind = KRT_CLOSE};
-        krt_queue_step(&m->queue, &close, &actions);
-        for (const krt_item *i = actions.aborted; i; i = i->next)
-            m->failures++;
-        krt_model_settle(m);
+        m->holds++; /* until its queue is closed */
     }
     (void)pthread_mutex_unlock(&m->lock);
     if (st != KAENA_OK) {
@@ -365,7 +384,13 @@ void krt_model_unload(krt_model *m, krpc_call *call)
     (void)KRT_FAIL(&err, ABORTED, MODEL_UNLOADED,
                    "model '%s' was unloaded while the request waited", m->name);
     kaena_err_hint(&err, "it has not run; send it to another replica");
-    krt_infer_fail_items(actions.aborted, &err);
+    if (!moved)
+        return;
+    krt_run_close(m, &err);
+    (void)pthread_mutex_lock(&m->lock);
+    m->holds--;
+    krt_model_settle(m);
+    (void)pthread_mutex_unlock(&m->lock);
 }
 
 /* The first model of |owner| after number |after|, with a reference; NULL: no more. */
@@ -474,8 +499,10 @@ void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena)
     out->state = m->state;
     out->version = kaena_arena_strdup(arena, m->version);
     out->persistent = m->owner == 0;
-    out->queued = m->queue.n_queued;
-    out->queue_depth = m->queue.depth;
+    (void)pthread_mutex_lock(&m->daemon->sched_lock);
+    out->queued = m->flow.n_queued;
+    out->queue_depth = m->flow.depth;
+    (void)pthread_mutex_unlock(&m->daemon->sched_lock);
     out->inferences = m->inferences;
     out->failures = m->failures;
     out->executions = atomic_load_explicit(&m->executions, memory_order_relaxed);
@@ -491,13 +518,15 @@ void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena)
             out->inputs[i]->name = kaena_arena_strdup(arena, out->inputs[i]->name);
         for (size_t i = 0; i < out->n_outputs; i++)
             out->outputs[i]->name = kaena_arena_strdup(arena, out->outputs[i]->name);
-        out->num_tpbs = (uint32_t)info->n_places;
+        size_t n_places = (size_t)info->n_replicas * info->num_tpbs;
+        out->num_tpbs = info->num_tpbs;
+        out->replicas = info->n_replicas;
         out->dram_bytes = info->dram_bytes;
-        out->contexts = info->contexts;
+        out->contexts = info->contexts * info->n_replicas;
         out->estimated_latency_us = info->estimated_latency_us;
-        out->tpbs = KAENA_NEW_N(arena, Kaena__V1__TpbPlace *, info->n_places);
-        out->n_tpbs = info->n_places;
-        for (size_t i = 0; i < info->n_places; i++) {
+        out->tpbs = KAENA_NEW_N(arena, Kaena__V1__TpbPlace *, n_places);
+        out->n_tpbs = n_places;
+        for (size_t i = 0; i < n_places; i++) {
             out->tpbs[i] = KAENA_NEW(arena, Kaena__V1__TpbPlace);
             kaena__v1__tpb_place__init(out->tpbs[i]);
             /* the client counts devices as the configuration does */

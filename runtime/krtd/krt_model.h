@@ -9,7 +9,7 @@
 
 #include "krt.h"
 #include "krt_pool.h"
-#include "krt_queue.h"
+#include "krt_sched.h"
 
 /* Of all outputs of one inference: gRPC counts the bytes of a message in 32 bits, and clients
  * in 31.
@@ -38,24 +38,24 @@ struct krt_model {
     uint64_t id;
     char *name;
     char version[KRT_VERSION_TEXT];
-    uint32_t timeout_ms;
     uint64_t owner;   /* the session's (krt_caller); 0: it stays until it is unloaded */
     krt_image *image; /* NULL while LOADING */
     krt_image_info info;
     size_t *in_offset, *out_offset; /* of each tensor in a pool's buffer */
+    uint64_t timeout_ns;            /* of one execution, 0 = none */
+    krt_lane *lanes;                /* a lane for each replica */
+    krt_flow flow;                  /* under daemon->sched_lock */
+    krpc_timer resume;              /* sends KRT_RESUME */
     krt_pool *in_pool, *out_pool;
 
     pthread_mutex_t lock; /* of all below */
     Kaena__V1__ModelState state;
-    krt_queue queue;
     unsigned holds; /* who uses the image besides what runs: a background check */
     uint64_t inferences, failures;
     _Atomic uint64_t executions; /* begun; without the lock */
-    uint64_t run_ns; /* smoothed time from a free context to outputs, 0 = not known yet */
-    bool resuming;   /* |resume| is on its way: the completion-queue thread takes from the queue */
-    krpc_timer resume;
-    char damage[256];    /* FAILED: what happened */
-    krpc_call **waiters; /* Unload calls, answered when it is gone */
+    uint64_t timeouts;           /* executions that were stopped */
+    char damage[256];            /* FAILED: what happened */
+    krpc_call **waiters;         /* Unload calls, answered when it is gone */
     size_t n_waiters;
     krt_job unload_job;
     krt_job check_job;
@@ -100,9 +100,5 @@ void krt_models_clear(krt_daemon *d);
 
 /* Fills |out| for an answer; strings are borrowed from |m|, lists from |arena|. */
 void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena);
-
-/* infer_run.c: answers the requests of a list of the queue with |err|, which they never ran
- * for. */
-void krt_infer_fail_items(krt_item *items, const kaena_err *err);
 
 #endif

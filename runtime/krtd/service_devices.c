@@ -48,7 +48,7 @@ static void list_models_on(krt_daemon *d, uint32_t chip, Kaena__V1__Device *out,
     for (krt_model *m = d->models; m; m = m->next) {
         (void)pthread_mutex_lock(&m->lock);
         bool here = false;
-        for (size_t i = 0; m->image && i < m->info.n_places; i++)
+        for (size_t i = 0; m->image && i < (size_t)m->info.n_replicas * m->info.num_tpbs; i++)
             here = here || m->info.places[i].chip == chip;
         (void)pthread_mutex_unlock(&m->lock);
         if (here)

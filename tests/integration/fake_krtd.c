@@ -26,6 +26,7 @@
 #define MAX_TENSORS 8
 #define CHIP_BYTES 1000000
 #define FILE_BYTES 65536
+#define SLEEP_STEP_NS 5000000
 
 typedef struct fake_system {
     krt_jobs *workers;
@@ -205,10 +206,11 @@ static krt_image_info fake_info(const krt_image *m)
                             .n_in = m->n_in,
                             .n_out = m->n_out,
                             .device_only = !m->host,
+                            .num_tpbs = 1,
                             .contexts = m->contexts,
                             .dram_bytes = m->dram,
                             .places = &m->place,
-                            .n_places = 1};
+                            .n_replicas = 1};
 }
 
 static kaena_status fake_verify(krt_image *m, bool (*go_on)(void *user), void *user, kaena_err *err)
@@ -230,6 +232,20 @@ static void end(krt_image *m, krt_exec *exec, kaena_status st, const kaena_err *
     exec->done(exec, st, err);
 }
 
+/* False: it has been told to stop. */
+static bool sleep_long(const krt_image *m, const krt_exec *exec)
+{
+    uint64_t until = now_ns() + m->sleep_ms * UINT64_C(1000000);
+    for (uint64_t now = now_ns(); now < until; now = now_ns()) {
+        if (atomic_load(exec->stop))
+            return false;
+        uint64_t left = until - now;
+        struct timespec t = {.tv_nsec = (long)(left < SLEEP_STEP_NS ? left : SLEEP_STEP_NS)};
+        (void)nanosleep(&t, NULL);
+    }
+    return true;
+}
+
 static void execute(krt_image *m, krt_exec *exec)
 {
     kaena_err err;
@@ -238,11 +254,9 @@ static void execute(krt_image *m, krt_exec *exec)
         end(m, exec, KAENA_FAIL(&err, CANCELLED, "not wanted any more"), &err);
         return;
     }
-    if (m->sleep_ms) {
-        struct timespec t = {.tv_sec = m->sleep_ms / 1000,
-                             .tv_nsec = (long)(m->sleep_ms % 1000) * 1000000};
-        while (nanosleep(&t, &t) != 0 && errno == EINTR)
-            ;
+    if (!sleep_long(m, exec)) {
+        end(m, exec, KAENA_FAIL(&err, CANCELLED, "stopped"), &err);
+        return;
     }
     for (size_t i = 0; i < m->n_out; i++) {
         size_t n = i < m->n_in ? m->in[i].bytes : 0;
@@ -276,8 +290,9 @@ static void work(krt_job *job)
     execute(((fake_run *)(void *)job)->image, exec);
 }
 
-static bool fake_submit(krt_image *m, krt_exec *exec)
+static bool fake_submit(krt_image *m, uint32_t replica, krt_exec *exec)
 {
+    (void)replica;
     if (!take_context(m))
         return false;
     fake_run *run = (fake_run *)(void *)exec->of_backend;
@@ -286,16 +301,18 @@ static bool fake_submit(krt_image *m, krt_exec *exec)
     return true;
 }
 
-static bool fake_run_here(krt_image *m, krt_exec *exec)
+static bool fake_run_here(krt_image *m, uint32_t replica, krt_exec *exec)
 {
+    (void)replica;
     if (!take_context(m))
         return false;
     execute(m, exec);
     return true;
 }
 
-static bool fake_idle(const krt_image *m)
+static bool fake_idle(const krt_image *m, uint32_t replica)
 {
+    (void)replica;
     return atomic_load(&((krt_image *)(uintptr_t)m)->busy) == 0;
 }
 
