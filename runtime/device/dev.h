@@ -42,6 +42,14 @@ typedef struct dev_chip_info {
 } dev_chip_info;
 dev_chip_info dev_chip_info_of(dev_system *sys, uint32_t chip);
 
+/* A TPB owns an equal part of its chip's DRAM, and borrows. */
+typedef struct dev_tpb_info {
+    uint64_t dram_bytes; /* its own part */
+    uint64_t dram_used;  /* what models on it need for it; more than |dram_bytes|: it borrows */
+    uint32_t models;
+} dev_tpb_info;
+dev_tpb_info dev_tpb_info_of(dev_system *sys, uint32_t chip, uint32_t tpb);
+
 /* How long a TPB has run programs since the system was made, nanoseconds. Cheap. Thread: any. */
 uint64_t dev_busy_ns(dev_system *sys, uint32_t chip, uint32_t tpb);
 
@@ -50,11 +58,39 @@ typedef struct dev_place {
     uint16_t chip, tpb;
 } dev_place;
 
-/* Loads a verified NEFF: picks the least loaded chips for its TPBs, charges DRAM, predecodes, makes
- * the contexts (memory pre-faulted). Takes its own reference of |neff|. |name| is for messages.
- * Weights stay mapped; nothing is copied or packed. RESOURCE_EXHAUSTED: needed and available are
- * DRAM bytes, the hint names the models that would make room, or the number of TPBs to compile for
- * if it can never fit; FAILED_PRECONDITION: more TPBs than the system has. */
+/* TPBs that belong together: models are loaded into them by name, others stay out while there is
+ * room elsewhere. No TPB is in two groups. */
+typedef struct dev_group dev_group;
+
+/* |n| TPBs of chips with a bit in |chips| (0 = any), idle ones first, next to each other or not.
+ * |name| is for messages. INVALID_ARGUMENT: |n| or a chip; RESOURCE_EXHAUSTED (NO_TPBS): so many
+ * are not free.
+ */
+kaena_status dev_group_create(dev_system *sys, const char *name, uint32_t n, uint32_t chips,
+                              dev_group **out, kaena_err *err) KAENA_CHECKED;
+/* Models in it stay where they are. NULL is fine. */
+dev_group *dev_group_destroy(dev_group *group);
+/* By chip and position; |n| in all. */
+const dev_place *dev_group_places(const dev_group *group, uint32_t *n);
+
+/* Where a model may go. */
+typedef struct dev_load_options {
+    const char *name;           /* for messages */
+    const dev_group *group;     /* NULL: where there is room */
+    dev_model *const *replicas; /* [n_replicas]: of the same NEFF, to share no TPB with */
+    uint32_t n_replicas;
+    bool idle_only; /* only TPBs without models */
+} dev_load_options;
+
+/* Loads a verified NEFF: picks the least loaded TPBs, charges DRAM, predecodes, makes the contexts
+ * (memory pre-faulted). Takes its own reference of |neff|. Weights stay mapped; nothing is copied
+ * or packed. RESOURCE_EXHAUSTED: needed and available are DRAM bytes, the hint names the models
+ * that would make room, or the number of TPBs to compile for if it can never fit;
+ * FAILED_PRECONDITION: more TPBs than the system, or the group, has, or has left for one replica
+ * more; needed and available are TPBs. */
+kaena_status dev_model_load_at(dev_system *sys, neff_file *neff, const dev_load_options *options,
+                               dev_model **out, kaena_err *err) KAENA_CHECKED;
+/* The same, wherever there is room. */
 kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, dev_model **out,
                             kaena_err *err) KAENA_CHECKED;
 /* No request of the model is in flight. Gives memory back. NULL is fine. Not from |done|. */
@@ -63,6 +99,8 @@ dev_model *dev_model_unload(dev_model *model);
 const neff_file *dev_model_neff(const dev_model *model);
 uint32_t dev_model_contexts(const dev_model *model);
 uint64_t dev_model_dram_bytes(const dev_model *model);
+/* Of one chip. */
+uint64_t dev_model_chip_bytes(const dev_model *model, uint32_t chip);
 /* Places of its TPBs; |n| in all. */
 const dev_place *dev_model_places(const dev_model *model, uint32_t *n);
 

@@ -105,6 +105,14 @@ struct dev_context {
     _Atomic uint32_t bad_index;
 };
 
+struct dev_group {
+    dev_system *sys;
+    char *name;
+    uint64_t tpbs;
+    dev_place place[DEV_MAX_CHIPS * DEV_TPBS_PER_CHIP]; /* [n] */
+    uint32_t n;
+};
+
 struct dev_model {
     dev_system *sys;
     dev_model *next;

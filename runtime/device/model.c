@@ -6,35 +6,40 @@
 #include "checked.h"
 #include "dev_internal.h"
 
+#define POPULATE_BYTES (UINT64_C(2) << 20)
+
 /* --- What it takes
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static void sum_up(const dev_model *m, place_need *need)
+/* |offset| and |size| have room for the weights of every TPB. */
+static void sum_up(const dev_model *m, const dev_load_options *o, uint64_t *offset, uint64_t *size,
+                   place_need *need)
 {
     const Kaena__V1__NeffMeta *meta = neff_meta(m->neff);
-    uint32_t n_chips = (m->n_tpbs + DEV_TPBS_PER_CHIP - 1) / DEV_TPBS_PER_CHIP;
-    *need = (place_need){.name = m->name, .n_tpbs = m->n_tpbs};
-    uint64_t context = meta->scratch_bytes + m->flow.values_bytes;
+    *need = (place_need){.name = m->name, .n_tpbs = m->n_tpbs, .idle_only = o->idle_only};
+    if (o->group) {
+        need->group = o->group->name;
+        need->within = o->group->tpbs;
+    }
+    for (uint32_t i = 0; i < o->n_replicas; i++)
+        need->avoid |= o->replicas[i]->place.tpbs;
+    uint64_t context = meta->scratch_bytes + m->flow.values_bytes, weights;
     for (uint32_t i = 0; i < neff_n_inputs(m->neff); i++)
         context += neff_input(m->neff, i).bytes;
-    uint64_t contexts = context * m->n_contexts;
-    for (uint32_t c = 0; c < n_chips; c++) {
-        uint64_t offset[DEV_TPBS_PER_CHIP], size[DEV_TPBS_PER_CHIP];
-        uint32_t n = 0;
-        for (size_t t = (size_t)c * DEV_TPBS_PER_CHIP;
-             t < meta->n_weight_ranges && n < DEV_TPBS_PER_CHIP; t++, n++) {
-            offset[n] = meta->weight_ranges[t]->offset;
-            size[n] = meta->weight_ranges[t]->size;
-        }
-        need->chip[c] = place_union_bytes(offset, size, n) + contexts / n_chips;
-    }
-    need->chip[0] += contexts % n_chips;
+    need->shared = context * m->n_contexts;
     if (meta->n_weight_ranges == 0) {
-        uint64_t weights;
         (void)neff_weights(m->neff, &weights);
-        need->chip[0] += weights;
+        need->shared += weights;
+        return;
     }
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        bool reads = t < meta->n_weight_ranges;
+        offset[t] = reads ? meta->weight_ranges[t]->offset : 0;
+        size[t] = reads ? meta->weight_ranges[t]->size : 0;
+    }
+    need->offset = offset;
+    need->size = size;
 }
 
 /* --- Place
@@ -43,13 +48,15 @@ static void sum_up(const dev_model *m, place_need *need)
 
 static void account(dev_system *sys, const dev_model *m, bool add)
 {
-    for (uint32_t i = 0; i < m->place.n_chips; i++) {
-        place_chip *c = &sys->chips[m->place.first + i];
-        c->used = add ? c->used + m->place.bytes[i] : c->used - m->place.bytes[i];
+    for (uint32_t c = 0; c < sys->config.n_chips; c++) {
+        uint64_t *used = &sys->chips[c].used;
+        *used = add ? *used + m->place.bytes[c] : *used - m->place.bytes[c];
     }
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
         const dev_place *p = &m->place.tpb[t];
-        sys->chips[p->chip].models[p->tpb] += add ? 1 : (uint32_t)-1;
+        place_tpb *tpb = &sys->chips[p->chip].tpb[p->tpb];
+        tpb->models += add ? 1 : (uint32_t)-1;
+        tpb->used = add ? tpb->used + m->place.tpb_bytes[t] : tpb->used - m->place.tpb_bytes[t];
     }
 }
 
@@ -75,8 +82,8 @@ static kaena_status reserve(dev_system *sys, dev_model *m, const place_need *nee
     free(others);
     if (status != KAENA_OK)
         return status;
-    for (uint32_t i = 0; i < m->place.n_chips; i++)
-        m->dram_bytes += m->place.bytes[i];
+    for (uint32_t c = 0; c < sys->config.n_chips; c++)
+        m->dram_bytes += m->place.bytes[c];
     account(sys, m, true);
     sys->n_contexts += m->n_contexts;
     m->next = sys->models;
@@ -222,6 +229,19 @@ static kaena_status make_context(dev_model *m, dev_context *c, kaena_err *err)
     return KAENA_OK;
 }
 
+/* The pages of the weights, so that the first inference does not fault on each: in pieces, for the
+ * kernel lets nobody else change the process's mappings meanwhile. Where the file is gone by now
+ * this fails, and so will the inference. */
+static void populate(const dev_model *m)
+{
+    uint64_t bytes;
+    const uint8_t *weights = neff_weights(m->neff, &bytes);
+    for (uint64_t at = 0; weights && at < bytes; at += POPULATE_BYTES) {
+        uint64_t n = bytes - at < POPULATE_BYTES ? bytes - at : POPULATE_BYTES;
+        (void)madvise((void *)(uintptr_t)(weights + at), n, MADV_POPULATE_READ);
+    }
+}
+
 static kaena_status build(dev_model *m, kaena_err *err)
 {
     KAENA_TRY(predecode(m, err));
@@ -231,12 +251,7 @@ static kaena_status build(dev_model *m, kaena_err *err)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for contexts");
     for (uint32_t i = 0; i < m->n_contexts; i++)
         KAENA_TRY(make_context(m, &m->context[i], err));
-    /* The pages of the weights, so that the first inference does not fault on each. Where the file
-     * is gone meanwhile this fails, and so will the inference. */
-    uint64_t bytes;
-    const uint8_t *weights = neff_weights(m->neff, &bytes);
-    if (weights)
-        (void)madvise((void *)(uintptr_t)weights, bytes, MADV_POPULATE_READ);
+    populate(m);
     return KAENA_OK;
 }
 
@@ -270,7 +285,14 @@ static dev_model *destroy(dev_model *m)
 kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, dev_model **out,
                             kaena_err *err)
 {
+    return dev_model_load_at(sys, neff, &(dev_load_options){.name = name}, out, err);
+}
+
+kaena_status dev_model_load_at(dev_system *sys, neff_file *neff, const dev_load_options *options,
+                               dev_model **out, kaena_err *err)
+{
     const Kaena__V1__NeffMeta *meta = neff_meta(neff);
+    const char *name = options->name;
     dev_model *m = calloc(1, sizeof *m);
     if (!m)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model '%s': no memory", name);
@@ -287,7 +309,8 @@ kaena_status dev_model_load(dev_system *sys, const char *name, neff_file *neff, 
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "model '%s': no memory", name);
     }
     place_need need;
-    sum_up(m, &need);
+    uint64_t offset[KISA_MAX_TPBS], size[KISA_MAX_TPBS];
+    sum_up(m, options, offset, size, &need);
     (void)pthread_mutex_lock(&sys->lock);
     kaena_status status = reserve(sys, m, &need, err);
     (void)pthread_mutex_unlock(&sys->lock);
@@ -338,6 +361,11 @@ uint32_t dev_model_contexts(const dev_model *m)
 uint64_t dev_model_dram_bytes(const dev_model *m)
 {
     return m->dram_bytes;
+}
+
+uint64_t dev_model_chip_bytes(const dev_model *m, uint32_t chip)
+{
+    return m->place.bytes[chip];
 }
 
 const dev_place *dev_model_places(const dev_model *m, uint32_t *n)

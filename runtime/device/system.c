@@ -338,12 +338,24 @@ uint64_t dev_busy_ns(dev_system *sys, uint32_t chip, uint32_t tpb)
     return tpb_clock_read(&sys->tpb[chip * DEV_TPBS_PER_CHIP + tpb].clock);
 }
 
+dev_tpb_info dev_tpb_info_of(dev_system *sys, uint32_t chip, uint32_t tpb)
+{
+    (void)pthread_mutex_lock(&sys->lock);
+    const place_tpb *t = &sys->chips[chip].tpb[tpb];
+    dev_tpb_info info = {.dram_bytes = sys->chips[chip].dram / DEV_TPBS_PER_CHIP,
+                         .dram_used = t->used,
+                         .models = t->models};
+    (void)pthread_mutex_unlock(&sys->lock);
+    return info;
+}
+
 dev_chip_info dev_chip_info_of(dev_system *sys, uint32_t chip)
 {
     (void)pthread_mutex_lock(&sys->lock);
     dev_chip_info info = {.dram_bytes = sys->chips[chip].dram, .dram_used = sys->chips[chip].used};
     for (const dev_model *m = sys->models; m; m = m->next)
-        info.models += chip >= m->place.first && chip < m->place.first + m->place.n_chips;
+        info.models += m->place.bytes[chip] != 0 ||
+                       (m->place.tpbs >> (chip * DEV_TPBS_PER_CHIP)) % (1 << DEV_TPBS_PER_CHIP);
     (void)pthread_mutex_unlock(&sys->lock);
     return info;
 }

@@ -208,8 +208,8 @@ static void settle_time(krt_sched *s, uint64_t now_ns)
  * --------------------------------------------------------------------------------------------------------
  */
 
-/* A pipeline that is full goes on for as long again before others interrupt it: filling it anew takes
- * as long as one execution. */
+/* A pipeline that is full goes on for as long again before others interrupt it: filling it anew
+ * takes as long as one execution. */
 static uint64_t rank(const krt_flow *f, const krt_lane *l)
 {
     uint64_t bonus = is_holding(f, l) && l->contexts > 1 ? f->run_ns : 0;

@@ -1,14 +1,15 @@
-/* Which request runs next, and on which TPBs. Pure: events in, actions out; no clock, no threads, no
- * memory.
+/* Which request runs next, and on which TPBs. Pure: events in, actions out; no clock, no threads,
+ * no memory.
  *
  * A flow is the bounded queue of one model: a FIFO for each priority. It has a lane for every copy
- * (replica) of the model: TPBs, and how many executions they take at a time. Lanes whose TPBs overlap
- * compete: the higher priority goes first, and among equal ones that which has used its TPBs less
- * (start-time fair queueing by time used). A lane that is next but for TPBs that others still hold
- * keeps the rest of its own free until then, so that a wide model is not starved by narrow ones.
+ * (replica) of the model: TPBs, and how many executions they take at a time. Lanes whose TPBs
+ * overlap compete: the higher priority goes first, and among equal ones that which has used its
+ * TPBs less (start-time fair queueing by time used). A lane that is next but for TPBs that others
+ * still hold keeps the rest of its own free until then, so that a wide model is not starved by
+ * narrow ones.
  *
- * An exclusive lane holds its TPBs while any of its executions runs. A model with host steps does not
- * hold: what others run then goes in between, step by step. */
+ * An exclusive lane holds its TPBs while any of its executions runs. A model with host steps does
+ * not hold: what others run then goes in between, step by step. */
 #ifndef KRT_SCHED_H
 #define KRT_SCHED_H
 
@@ -63,9 +64,9 @@ struct krt_flow {
     bool closed;         /* nothing is accepted any more */
     bool holds;          /* its lanes are exclusive */
     bool resuming;       /* has been on a resume list, KRT_RESUME has not come yet */
-    uint64_t quick_ns;   /* executions not longer than this run on an event's own thread; 0 = never */
-    uint64_t run_ns;     /* smoothed time of an execution, 0 = not known yet */
-    krt_lane *lanes;     /* the caller's; [n_lanes], at least one */
+    uint64_t quick_ns; /* executions not longer than this run on an event's own thread; 0 = never */
+    uint64_t run_ns;   /* smoothed time of an execution, 0 = not known yet */
+    krt_lane *lanes;   /* the caller's; [n_lanes], at least one */
     uint32_t n_lanes;
 };
 
@@ -100,13 +101,13 @@ typedef struct krt_actions {
     krt_item *start;   /* has a lane now: run it, then report KRT_FINISH */
     krt_item *expired; /* past its deadline or cancelled: answer it, it never ran */
     krt_item *aborted; /* by KRT_CLOSE */
-    krt_flow *resume;  /* quick and next, but this is not the thread: let that one send KRT_RESUME */
+    krt_flow *resume; /* quick and next, but this is not the thread: let that one send KRT_RESUME */
     bool refused_full; /* the item that arrived was not accepted ... */
     bool refused_closed;
 } krt_actions;
 
-/* |lanes| [n_lanes] have |tpbs| and |contexts|, the rest zero; they are the flow's until it is closed
- * and idle. */
+/* |lanes| [n_lanes] have |tpbs| and |contexts|, the rest zero; they are the flow's until it is
+ * closed and idle. */
 void krt_flow_init(krt_flow *f, uint32_t depth, krt_lane *lanes, uint32_t n_lanes);
 
 /* Feeds one event. Never starts an item whose deadline is at or before now_ns. */

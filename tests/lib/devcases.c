@@ -332,6 +332,66 @@ void dev_case_memory_is_accounted(void)
     sys = dev_system_destroy(sys);
 }
 
+/* Two TPBs of different chips; who has a group, who has none, copies that share weights. */
+void dev_case_groups_and_replicas(void)
+{
+    dev_system *sys = make_system(2, 2);
+    kaena_err err;
+    dev_group *g, *h;
+    MUST(dev_group_create(sys, "g", 3, 1, &g, &err) == KAENA_OK);
+    MUST(dev_group_create(sys, "h", 3, 0, &h, &err) == KAENA_OK);
+    uint32_t n;
+    const dev_place *p = dev_group_places(g, &n);
+    MUST(n == 3 && p[0].chip == 0 && p[2].chip == 0);
+    p = dev_group_places(h, &n);
+    MUST(n == 3 && p[0].chip == 1 && p[2].chip == 1);
+    MUST(dev_group_create(sys, "i", 3, 0, &h, &err) == KAENA_RESOURCE_EXHAUSTED);
+    MUST(err.needed == 3 && err.available == 2);
+    MUST(dev_group_create(sys, "i", 1, 4, &h, &err) == KAENA_INVALID_ARGUMENT);
+    MUST(dev_group_create(sys, "i", 0, 0, &h, &err) == KAENA_INVALID_ARGUMENT);
+    kneff k;
+    adder(&k, 1);
+    neff_file *f = kneff_open(&k);
+    kneff_fini(&k);
+    dev_model *m[3], *outside, *refused = NULL;
+    for (uint32_t i = 0; i < 3; i++)
+        MUST(dev_model_load_at(
+                 sys, f,
+                 &(dev_load_options){.name = "in", .group = g, .replicas = m, .n_replicas = i},
+                 &m[i], &err) == KAENA_OK);
+    MUST(dev_model_load_at(
+             sys, f, &(dev_load_options){.name = "in", .group = g, .replicas = m, .n_replicas = 3},
+             &refused, &err) == KAENA_FAILED_PRECONDITION);
+    MUST(!refused && err.needed == 1 && err.available == 0);
+    MUST(dev_model_load(sys, "out", f, &outside, &err) == KAENA_OK);
+    MUST(dev_model_places(outside, &n)->tpb == 3);
+    uint64_t each = dev_model_dram_bytes(m[0]);
+    MUST(dev_chip_info_of(sys, 0).dram_used >= 3 * each && dev_model_chip_bytes(m[0], 0) == each);
+    uint64_t used = 0;
+    for (uint32_t t = 0; t < 4; t++) {
+        dev_tpb_info info = dev_tpb_info_of(sys, 0, t);
+        MUST(info.dram_bytes == DEV_DRAM_BYTES / 4);
+        used += info.dram_used;
+    }
+    MUST(used + dev_tpb_info_of(sys, 1, 3).dram_used == 4 * each);
+    for (uint32_t i = 0; i < 3; i++) {
+        job j;
+        job_init(&j, (float)i);
+        submit(m[i], &j);
+        MUST(job_wait(&j) == KAENA_OK);
+        check_added(&j, (float)i);
+        (void)dev_model_unload(m[i]);
+    }
+    (void)dev_model_unload(outside);
+    (void)neff_unref(f);
+    MUST(dev_chip_info_of(sys, 0).dram_used + dev_chip_info_of(sys, 1).dram_used == 0);
+    g = dev_group_destroy(g);
+    MUST(dev_group_create(sys, "again", 4, 1, &g, &err) == KAENA_OK);
+    g = dev_group_destroy(g);
+    h = dev_group_destroy(h);
+    sys = dev_system_destroy(sys);
+}
+
 /* CPU time of the process stands still while nothing runs. */
 void dev_case_an_idle_system_sleeps(void)
 {

@@ -12,6 +12,7 @@
     CASE(a_bad_index_fails_its_request_only)                                                       \
     CASE(truncated_weights_fail_their_model_only)                                                  \
     CASE(memory_is_accounted)                                                                      \
+    CASE(groups_and_replicas)                                                                      \
     CASE(an_idle_system_sleeps)                                                                    \
     CASE(a_stopped_execution_leaves_its_model_whole)                                               \
     CASE(what_nobody_wants_never_begins)                                                           \

@@ -193,8 +193,8 @@ KTEST(krt_sched, quick_executions_wait_for_their_thread)
     cr_assert(a.start == &b && !b.here && !a.resume);
     a = finish(&s, &b, 100);
     cr_assert(!a.start && a.resume == &q.f);
-    a = step(&s, (krt_event){.kind = KRT_ARRIVE, .flow = &q.f, .item = &i[3], .now_ns = 110,
-                             .here = true});
+    a = step(&s, (krt_event){
+                     .kind = KRT_ARRIVE, .flow = &q.f, .item = &i[3], .now_ns = 110, .here = true});
     cr_assert(a.start == &i[2] && !i[2].after && q.f.n_queued == 1);
 }
 
@@ -334,13 +334,14 @@ KTEST(krt_sched, a_wide_model_is_not_starved_by_narrow_ones)
     cr_assert(w.longest_wait[4] < 100 * MS);
 }
 
-/* A has a TPB nearly for itself while B is held up elsewhere: that is not held against A for long. */
+/* A has a TPB nearly for itself while B is held up elsewhere: that is not held against A for long.
+ */
 KTEST(krt_sched, what_others_could_not_use_is_forgiven)
 {
     static world w;
-    world_add(&w, 1 * MS, 1, true, 1);  /* A */
-    world_add(&w, 1 * MS, 1, true, 3);  /* B */
-    world_add(&w, 1 * MS, 1, true, 2);  /* C */
+    world_add(&w, 1 * MS, 1, true, 1); /* A */
+    world_add(&w, 1 * MS, 1, true, 3); /* B */
+    world_add(&w, 1 * MS, 1, true, 2); /* C */
     world_add(&w, 1 * MS, 1, true, 2);
     world_add(&w, 1 * MS, 1, true, 2);
     world_run(&w, 10000 * MS);
@@ -558,9 +559,9 @@ KTEST(krt_sched, whatever_happens_every_item_has_one_end)
         for (uint32_t k = 0; k < FLOWS; k++) {
             uint32_t n = 1 + draw(&c, 3);
             for (uint32_t l = 0; l < n; l++)
-                c.lanes[k][l] = (krt_lane){.tpbs = UINT64_C(1) << draw(&c, 5) |
-                                                   UINT64_C(1) << draw(&c, 5),
-                                           .contexts = 1 + draw(&c, 3)};
+                c.lanes[k][l] =
+                    (krt_lane){.tpbs = UINT64_C(1) << draw(&c, 5) | UINT64_C(1) << draw(&c, 5),
+                               .contexts = 1 + draw(&c, 3)};
             krt_flow_init(&c.f[k], 1 + draw(&c, 6), c.lanes[k], n);
             c.f[k].holds = draw(&c, 4) != 0;
             c.f[k].quick_ns = draw(&c, 2) ? 50000 : 0;
