@@ -9,10 +9,11 @@
 struct krt_image {
     dev_system *system;
     neff_file *neff;
-    dev_model *model; /* NULL until loaded */
+    dev_model **replicas; /* [n_replicas], once loaded */
+    uint32_t n_replicas;
     krt_tensor *in, *out;
     krt_place *places;
-    uint32_t n_places;
+    uint64_t chip_bytes[DEV_MAX_CHIPS];
 };
 
 /* What a krt_exec carries for us. */
@@ -38,6 +39,29 @@ static krt_chip_info chip(void *self, uint32_t i)
     return (krt_chip_info){.dram_bytes = info.dram_bytes, .dram_used = info.dram_used};
 }
 
+static krt_tpb_info tpb_info(void *self, uint32_t chip_index, uint32_t tpb)
+{
+    dev_tpb_info info = dev_tpb_info_of(self, chip_index, tpb);
+    return (krt_tpb_info){.dram_bytes = info.dram_bytes, .dram_used = info.dram_used};
+}
+
+static kaena_status group_create(void *self, const char *name, uint32_t n, uint32_t chips,
+                                 krt_place *places, void **out, kaena_err *err)
+{
+    dev_group *group;
+    KAENA_TRY(dev_group_create(self, name, n, chips, &group, err));
+    const dev_place *p = dev_group_places(group, &n);
+    for (uint32_t i = 0; i < n; i++)
+        places[i] = (krt_place){p[i].chip, p[i].tpb};
+    *out = group;
+    return KAENA_OK;
+}
+
+static void group_destroy(void *group)
+{
+    (void)dev_group_destroy(group);
+}
+
 static uint64_t busy_ns(void *self, uint32_t chip_index, uint32_t tpb)
 {
     return dev_busy_ns(self, chip_index, tpb);
@@ -45,7 +69,9 @@ static uint64_t busy_ns(void *self, uint32_t chip_index, uint32_t tpb)
 
 static void close_image(krt_image *image)
 {
-    (void)dev_model_unload(image->model);
+    for (uint32_t r = 0; r < image->n_replicas; r++)
+        (void)dev_model_unload(image->replicas[r]);
+    free(image->replicas);
     (void)neff_unref(image->neff);
     free(image->in);
     free(image->out);
@@ -120,17 +146,47 @@ static kaena_status open_image(void *self, int fd, const char *label, krt_image 
     return KAENA_OK;
 }
 
-static kaena_status load(krt_image *image, const char *name, kaena_err *err)
+/* One replica more; |at_most|: only where TPBs are idle. */
+static kaena_status add_replica(krt_image *image, const krt_placing *placing, bool at_most,
+                                kaena_err *err)
 {
-    dev_model *model;
-    KAENA_TRY(dev_model_load(image->system, name, image->neff, &model, err));
-    const dev_place *places = dev_model_places(model, &image->n_places);
-    image->model = model;
-    image->places = calloc((size_t)image->n_places + 1, sizeof *image->places);
-    if (!image->places)
+    uint32_t n = image->n_replicas, n_tpbs = neff_meta(image->neff)->num_tpbs;
+    dev_model **grown = realloc(image->replicas, (n + 1) * sizeof *grown);
+    if (grown)
+        image->replicas = grown;
+    krt_place *places = realloc(image->places, (size_t)(n + 1) * n_tpbs * sizeof *places);
+    if (places)
+        image->places = places;
+    if (!grown || !places)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
-    for (uint32_t i = 0; i < image->n_places; i++)
-        image->places[i] = (krt_place){places[i].chip, places[i].tpb};
+    const dev_load_options options = {.name = placing->name,
+                                      .group = placing->group,
+                                      .replicas = image->replicas,
+                                      .n_replicas = n,
+                                      .idle_only = at_most && n > 0};
+    KAENA_TRY(dev_model_load_at(image->system, image->neff, &options, &image->replicas[n], err));
+    image->n_replicas++;
+    const dev_place *p = dev_model_places(image->replicas[n], &n_tpbs);
+    for (uint32_t t = 0; t < n_tpbs; t++)
+        image->places[n * n_tpbs + t] = (krt_place){p[t].chip, p[t].tpb};
+    for (uint32_t c = 0; c < DEV_MAX_CHIPS; c++)
+        image->chip_bytes[c] += dev_model_chip_bytes(image->replicas[n], c);
+    return KAENA_OK;
+}
+
+static kaena_status load(krt_image *image, const krt_placing *placing, kaena_err *err)
+{
+    bool at_most = placing->replicas == UINT32_MAX;
+    while (image->n_replicas < placing->replicas) {
+        kaena_status st = add_replica(image, placing, at_most, err);
+        if (st != KAENA_OK && at_most && image->n_replicas)
+            return KAENA_OK;
+        if (st != KAENA_OK)
+            return placing->replicas == 1
+                       ? st
+                       : kaena_err_wrap(err, st, "replica %u of %u", image->n_replicas + 1,
+                                        placing->replicas);
+    }
     return KAENA_OK;
 }
 
@@ -149,12 +205,14 @@ static krt_image_info info(const krt_image *image)
         .num_tpbs = meta->num_tpbs,
         .estimated_latency_us = meta->n_estimates ? meta->estimates[0]->latency_us : 0,
     };
-    if (image->model) {
-        i.device_only = dev_model_device_only(image->model);
-        i.contexts = dev_model_contexts(image->model);
-        i.dram_bytes = dev_model_dram_bytes(image->model);
+    if (image->n_replicas) {
+        i.device_only = dev_model_device_only(image->replicas[0]);
+        i.contexts = dev_model_contexts(image->replicas[0]);
+        for (uint32_t r = 0; r < image->n_replicas; r++)
+            i.dram_bytes += dev_model_dram_bytes(image->replicas[r]);
+        i.chip_bytes = image->chip_bytes;
         i.places = image->places;
-        i.n_replicas = 1;
+        i.n_replicas = image->n_replicas;
     }
     return i;
 }
@@ -200,27 +258,24 @@ static dev_request *request_of(krt_exec *exec)
 static kaena_status check(const krt_image *image, const kop_tensor *in, kaena_err *err)
 {
     uint64_t items;
-    return dev_model_check(image->model, in, &items, err);
+    return dev_model_check(image->replicas[0], in, &items, err);
 }
 
 static bool submit(krt_image *image, uint32_t replica, krt_exec *exec)
 {
-    (void)replica;
-    return dev_submit(image->model, request_of(exec));
+    return dev_submit(image->replicas[replica], request_of(exec));
 }
 
 static bool run(krt_image *image, uint32_t replica, krt_exec *exec)
 {
-    (void)replica;
     dev_request *request = request_of(exec);
     request->alone = true; /* whoever runs a model in place knows it to be short */
-    return dev_run(image->model, request);
+    return dev_run(image->replicas[replica], request);
 }
 
 static bool idle(const krt_image *image, uint32_t replica)
 {
-    (void)replica;
-    return dev_model_idle(image->model);
+    return dev_model_idle(image->replicas[replica]);
 }
 
 const krt_backend krt_device_backend = {
@@ -228,7 +283,10 @@ const krt_backend krt_device_backend = {
     .destroy = destroy,
     .tpbs_per_chip = DEV_TPBS_PER_CHIP,
     .chip = chip,
+    .tpb = tpb_info,
     .busy_ns = busy_ns,
+    .group_create = group_create,
+    .group_destroy = group_destroy,
     .open = open_image,
     .close = close_image,
     .load = load,

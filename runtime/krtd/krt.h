@@ -17,6 +17,7 @@
 typedef struct krt_model krt_model;
 typedef struct krt_clients krt_clients; /* krt_clients.h */
 typedef struct krt_loading krt_loading;
+typedef struct krt_group krt_group; /* krt_group.h */
 
 /* Where models may be loaded from by path; lives as long as the daemon. */
 typedef struct krt_model_dir {
@@ -39,7 +40,9 @@ typedef struct krt_daemon {
 
     krt_clients *clients;
 
-    pthread_mutex_t lock; /* of the next four */
+    pthread_mutex_t lock; /* of the next six */
+    krt_group *groups;
+    uint64_t next_group;
     krt_model *models;
     size_t n_models;
     size_t n_loads; /* in progress */
@@ -69,8 +72,11 @@ extern const krpc_method krt_methods[];
 extern const size_t krt_n_methods;
 
 krpc_handler krt_list_devices; /* service_devices.c */
-krpc_handler krt_load;         /* service_load.c */
-krpc_handler krt_unload;       /* service_models.c */
+krpc_handler krt_create_group; /* service_groups.c */
+krpc_handler krt_destroy_group;
+krpc_handler krt_list_groups;
+krpc_handler krt_load;   /* service_load.c */
+krpc_handler krt_unload; /* service_models.c */
 krpc_handler krt_list_models;
 krpc_handler krt_get_model;
 krpc_handler krt_infer;        /* service_infer.c */

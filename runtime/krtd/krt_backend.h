@@ -45,8 +45,9 @@ typedef struct krt_image_info {
     /* Once loaded: */
     uint32_t contexts; /* of each replica */
     uint32_t n_replicas;
-    uint64_t dram_bytes;     /* of all replicas */
-    const krt_place *places; /* [n_replicas * num_tpbs] */
+    uint64_t dram_bytes;        /* of all replicas */
+    const uint64_t *chip_bytes; /* what they take of each chip */
+    const krt_place *places;    /* [n_replicas * num_tpbs] */
 } krt_image_info;
 
 /* One inference. The buffers are the caller's until |done| has been called. */
@@ -75,20 +76,38 @@ typedef struct krt_chip_info {
     uint64_t dram_bytes, dram_used;
 } krt_chip_info;
 
+/* The same of a TPB: its own part of the chip's, and what models on it need for it. */
+typedef krt_chip_info krt_tpb_info;
+
+/* Where a model is to be placed. */
+typedef struct krt_placing {
+    const char *name;  /* for messages */
+    void *group;       /* NULL: where there is room */
+    uint32_t replicas; /* at least 1; UINT32_MAX: as many as there is room for on idle TPBs */
+} krt_placing;
+
 typedef struct krt_backend {
     kaena_status (*create)(uint32_t n_chips, uint32_t n_threads, void **out, kaena_err *err);
     void (*destroy)(void *self);
     uint32_t tpbs_per_chip;
     krt_chip_info (*chip)(void *self, uint32_t chip);
+    krt_tpb_info (*tpb)(void *self, uint32_t chip, uint32_t tpb);
     /* How long the TPB has run programs so far, nanoseconds. Cheap, takes no lock. */
     uint64_t (*busy_ns)(void *self, uint32_t chip, uint32_t tpb);
+
+    /* |n| TPBs of chips with a bit in |chips|, 0 = any; their |places| [n]. RESOURCE_EXHAUSTED
+     * (NO_TPBS): needed and available are TPBs. */
+    kaena_status (*group_create)(void *self, const char *name, uint32_t n, uint32_t chips,
+                                 krt_place *places, void **out, kaena_err *err);
+    /* No model is in it any more. */
+    void (*group_destroy)(void *group);
 
     /* Reads and verifies; blocks. |fd| stays the caller's. */
     kaena_status (*open)(void *self, int fd, const char *label, krt_image **out, kaena_err *err);
     /* Unloads, closes. No request is in flight. */
     void (*close)(krt_image *image);
-    /* Places it; blocks. */
-    kaena_status (*load)(krt_image *image, const char *name, kaena_err *err);
+    /* Places it and its replicas; blocks. After a failure it is to be closed. */
+    kaena_status (*load)(krt_image *image, const krt_placing *placing, kaena_err *err);
     krt_image_info (*info)(const krt_image *image);
     /* Reads all of the file and compares checksums; blocks. |go_on(user)| is asked after every
      * mebibyte and may sleep. DATA_LOSS; CANCELLED: |go_on| said no. */

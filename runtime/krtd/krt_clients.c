@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "krt_group.h"
 #include "krt_model.h"
 
 #define N_MAPPERS 1
@@ -27,6 +28,7 @@ static void drop(void *user, uint64_t owner)
 {
     krt_clients *c = user;
     abandon_loads(c, owner);
+    krt_groups_drop(c->daemon, owner);
     krt_models_drop(c->daemon, owner);
     krt_posts_drop(c->posts, owner);
     krt_regions_drop(c->regions, owner);

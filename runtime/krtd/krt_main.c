@@ -13,6 +13,7 @@
 #include "fault.h"
 #include "krt_clients.h"
 #include "krt_drain.h"
+#include "krt_group.h"
 #include "krt_host.h"
 #include "krt_model.h"
 #include "krt_reload.h"
@@ -101,6 +102,9 @@ static kaena_status start_all(krt_daemon *d, uint32_t threads, kaena_err *err)
 {
     KAENA_TRY(krt_model_dir_open(d, d->config->model_dir, err));
     KAENA_TRY(d->backend->create((uint32_t)d->config->n_devices, threads, &d->devices, err));
+    const char *sizes = getenv("KAENA_TPB_GROUP_SIZES");
+    if (sizes && *sizes)
+        KAENA_TRY(krt_groups_from_sizes(d, sizes, err));
     KAENA_TRY(krt_jobs_create(N_LOADERS, &d->loaders, err));
     KAENA_TRY(krt_jobs_create(N_STARTERS, &d->starters, err));
     KAENA_TRY(krt_jobs_create(N_CHECKERS, &d->checkers, err));
@@ -118,6 +122,7 @@ static void stop_all(krt_daemon *d)
     d->loaders = krt_jobs_destroy(d->loaders);
     d->checkers = krt_jobs_destroy(d->checkers);
     krt_models_clear(d);
+    krt_groups_clear(d);
     krt_clients_destroy(d);
     if (d->devices)
         d->backend->destroy(d->devices);

@@ -9,6 +9,7 @@
 
 #include "checked.h"
 #include "infer_run.h"
+#include "krt_group.h"
 #include "log.h"
 #include "rpc_pb.h"
 
@@ -156,16 +157,33 @@ kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, 
     return KAENA_OK;
 }
 
+kaena_status krt_model_join(krt_model *m, krt_group *group, kaena_err *err)
+{
+    krt_daemon *d = m->daemon;
+    (void)pthread_mutex_lock(&d->lock);
+    bool open = !group->closing;
+    if (open)
+        m->group = group;
+    (void)pthread_mutex_unlock(&d->lock);
+    return open
+               ? KAENA_OK
+               : KAENA_FAIL(err, FAILED_PRECONDITION, "group '%s' is being destroyed", group->name);
+}
+
+/* The image is gone, or there has never been one: its TPBs are the group's again. */
 static void leave_list(krt_model *m)
 {
     krt_daemon *d = m->daemon;
     (void)pthread_mutex_lock(&d->lock);
+    krt_group *group = m->group;
+    m->group = NULL;
     krt_model **at = find_name(d, m->name);
     if (*at == m) {
         *at = m->next;
         d->n_models--;
     }
     (void)pthread_mutex_unlock(&d->lock);
+    (void)krt_group_unref(group);
     (void)krt_model_unref(m);
 }
 
@@ -282,9 +300,8 @@ kaena_status krt_model_ready(krt_model *m, krt_image *image, const krt_load_opti
                                           : (uint32_t)m->daemon->config->limits.queue_depth;
     krt_flow_init(&m->flow, depth, m->lanes, info.n_replicas);
     krt_run_open(m);
-    m->timeout_ns = options->timeout_ms
-                        ? options->timeout_ms * UINT64_C(1000000)
-                        : m->daemon->config->limits.execution_seconds * 1000000000u;
+    m->timeout_ns = options->timeout_ms ? options->timeout_ms * UINT64_C(1000000)
+                                        : m->daemon->config->limits.execution_seconds * 1000000000u;
     (void)move(m, READY);
     m->holds = 1;
     krt_model_ref(m);
@@ -493,6 +510,10 @@ static Kaena__V1__TensorSpec **describe_tensors(const krt_tensor *t, size_t n, k
 void krt_model_describe(krt_model *m, Kaena__V1__Model *out, kaena_arena *arena)
 {
     kaena__v1__model__init(out);
+    (void)pthread_mutex_lock(&m->daemon->lock);
+    if (m->group)
+        out->group = kaena_arena_strdup(arena, m->group->name);
+    (void)pthread_mutex_unlock(&m->daemon->lock);
     (void)pthread_mutex_lock(&m->lock);
     out->id = m->id;
     out->name = m->name;

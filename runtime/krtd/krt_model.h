@@ -39,6 +39,7 @@ struct krt_model {
     char *name;
     char version[KRT_VERSION_TEXT];
     uint64_t owner;   /* the session's (krt_caller); 0: it stays until it is unloaded */
+    krt_group *group; /* a reference, under daemon->lock; NULL: none was named */
     krt_image *image; /* NULL while LOADING */
     krt_image_info info;
     size_t *in_offset, *out_offset; /* of each tensor in a pool's buffer */
@@ -65,6 +66,10 @@ struct krt_model {
  * RESOURCE_EXHAUSTED (LIMIT); INVALID_ARGUMENT. The caller gets a reference. */
 kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_model **out,
                                kaena_err *err) KAENA_CHECKED;
+
+/* Puts a LOADING model into |group|, whose reference it takes. FAILED_PRECONDITION: the group is
+ * being destroyed, the reference is still the caller's. */
+kaena_status krt_model_join(krt_model *m, krt_group *group, kaena_err *err) KAENA_CHECKED;
 
 /* LOADING -> READY with a loaded image, which the model takes; on failure the image is still the
  * caller's. Health of "model/NAME" becomes SERVING, a background check of the whole file starts. */

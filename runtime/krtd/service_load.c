@@ -18,6 +18,7 @@
 #include "file.h"
 #include "krt_beneath.h"
 #include "krt_clients.h"
+#include "krt_group.h"
 #include "krt_model.h"
 #include "log.h"
 #include "rpc_pb.h"
@@ -78,6 +79,44 @@ static kaena_status check_wanted(load *l, kaena_err *err)
     return KRT_FAIL(err, ABORTED, NO_SESSION, "load: its session has ended");
 }
 
+/* Finds the model's TPBs, in the group that is named. */
+static kaena_status find_room(load *l, krt_model *m, krt_image *image, kaena_err *err)
+{
+    krt_daemon *d = l->daemon;
+    krt_placing placing = {.name = m->name,
+                           .replicas = l->options.replicas ? l->options.replicas : 1};
+    if (*l->options.group) {
+        krt_group *group = krt_group_find(d, l->options.group, 0, err);
+        if (!group)
+            return KAENA_NOT_FOUND;
+        kaena_status st = krt_model_join(m, group, err);
+        if (st != KAENA_OK) {
+            (void)krt_group_unref(group);
+            return st;
+        }
+        placing.group = group->of_backend;
+    }
+    kaena_status st = d->backend->load(image, &placing, err);
+    if (st == KAENA_RESOURCE_EXHAUSTED)
+        krt_reason_default(err, KRT_REASON(NO_MEMORY));
+    else if (st == KAENA_FAILED_PRECONDITION)
+        krt_reason_default(err, KRT_REASON(NO_TPBS));
+    return st;
+}
+
+/* A group that is destroyed unloads its models, but could not unload one that was being loaded. */
+static kaena_status check_group(krt_model *m, kaena_err *err)
+{
+    krt_group *group = m->group;
+    if (!group || !krt_group_closing(group))
+        return KAENA_OK;
+    (void)KAENA_FAIL(err, ABORTED, "load '%s': group '%s' has been destroyed meanwhile", m->name,
+                     group->name);
+    krt_model_unload(m, NULL);
+    (void)krt_model_unref(m);
+    return KAENA_ABORTED;
+}
+
 static kaena_status place(load *l, krt_model **out, kaena_err *err)
 {
     krt_daemon *d = l->daemon;
@@ -98,21 +137,18 @@ static kaena_status place(load *l, krt_model **out, kaena_err *err)
     if (st == KAENA_OK)
         st = krt_model_reserve(d, name, l->options.owner, &m, err);
     if (st == KAENA_OK) {
-        st = d->backend->load(image, m->name, err);
-        if (st == KAENA_RESOURCE_EXHAUSTED)
-            krt_reason_default(err, KRT_REASON(NO_MEMORY));
-        else if (st == KAENA_FAILED_PRECONDITION)
-            krt_reason_default(err, KRT_REASON(NO_TPBS));
+        st = find_room(l, m, image, err);
         if (st == KAENA_OK)
             st = krt_model_ready(m, image, &l->options, err);
-        if (st != KAENA_OK)
-            krt_model_abandon(m);
     }
     if (st != KAENA_OK) {
         d->backend->close(image);
+        if (m)
+            krt_model_abandon(m);
         (void)krt_model_unref(m);
         return kaena_err_wrap(err, st, "load '%s'", label);
     }
+    KAENA_TRY(check_group(m, err));
     *out = m;
     return KAENA_OK;
 }

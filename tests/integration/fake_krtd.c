@@ -5,6 +5,7 @@
  *     name identity
  *     input x float32 2,3          (any number; "-" for a scalar)
  *     output y float32 2,3         (gets the bytes of the input of the same position, else zeros)
+ *     tpbs 2                       (1 otherwise; the least loaded ones that it may have)
  *     contexts 2
  *     sleep_ms 50                  (an execution takes that long)
  *     host 1                       (has a host step)
@@ -25,15 +26,24 @@
 
 #define MAX_TENSORS 8
 #define CHIP_BYTES 1000000
+#define TPBS_PER_CHIP 4
 #define FILE_BYTES 65536
 #define SLEEP_STEP_NS 5000000
 
 typedef struct fake_system {
     krt_jobs *workers;
-    _Atomic uint64_t busy_ns; /* of all models: they run on one TPB */
-    pthread_mutex_t lock;
-    uint64_t used;
+    uint32_t n_tpbs;
+    _Atomic uint64_t busy_ns[KRT_MAX_TPBS];
+    pthread_mutex_t lock; /* of all below */
+    uint64_t used[KRT_MAX_CHIPS];
+    uint32_t models[KRT_MAX_TPBS]; /* on each TPB */
+    uint64_t grouped;              /* TPBs of groups */
 } fake_system;
+
+typedef struct fake_group {
+    fake_system *system;
+    uint64_t tpbs;
+} fake_group;
 
 struct krt_image {
     fake_system *system;
@@ -43,14 +53,18 @@ struct krt_image {
     size_t n_in, n_out;
     uint32_t contexts, sleep_ms;
     uint64_t dram;
-    bool host, bad_weights, loaded;
-    krt_place place;
-    _Atomic uint32_t busy;
+    uint32_t n_tpbs;
+    bool host, bad_weights;
+    uint32_t n_replicas;
+    krt_place places[KRT_MAX_TPBS];
+    uint64_t chip_bytes[KRT_MAX_CHIPS];
+    _Atomic uint32_t busy[KRT_MAX_TPBS]; /* contexts of each replica */
 };
 
 typedef struct fake_run {
     krt_job job;
     krt_image *image;
+    uint32_t replica;
 } fake_run;
 
 static uint64_t now_ns(void)
@@ -62,10 +76,10 @@ static uint64_t now_ns(void)
 
 static kaena_status fake_create(uint32_t n_chips, uint32_t n_threads, void **out, kaena_err *err)
 {
-    (void)n_chips;
     fake_system *s = calloc(1, sizeof *s);
     if (!s)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    s->n_tpbs = n_chips * TPBS_PER_CHIP;
     (void)pthread_mutex_init(&s->lock, NULL);
     *out = s;
     return krt_jobs_create(n_threads, &s->workers, err);
@@ -83,15 +97,81 @@ static krt_chip_info fake_chip(void *self, uint32_t chip)
 {
     fake_system *s = self;
     (void)pthread_mutex_lock(&s->lock);
-    krt_chip_info info = {.dram_bytes = CHIP_BYTES, .dram_used = chip == 0 ? s->used : 0};
+    krt_chip_info info = {.dram_bytes = CHIP_BYTES, .dram_used = s->used[chip]};
     (void)pthread_mutex_unlock(&s->lock);
     return info;
+}
+
+static krt_tpb_info fake_tpb(void *self, uint32_t chip, uint32_t tpb)
+{
+    (void)self;
+    (void)chip;
+    (void)tpb;
+    return (krt_tpb_info){.dram_bytes = CHIP_BYTES / TPBS_PER_CHIP};
 }
 
 static uint64_t fake_busy_ns(void *self, uint32_t chip, uint32_t tpb)
 {
     fake_system *s = self;
-    return chip || tpb ? 0 : atomic_load(&s->busy_ns);
+    return atomic_load(&s->busy_ns[chip * TPBS_PER_CHIP + tpb]);
+}
+
+/* The least loaded |n| of the TPBs, as a set; 0: there are not so many. With the lock held. */
+static uint64_t least_loaded(const fake_system *s, uint64_t allowed, uint32_t n)
+{
+    uint64_t taken = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t best = KRT_MAX_TPBS;
+        for (uint32_t t = 0; t < s->n_tpbs; t++)
+            if (((allowed & ~taken) >> t & 1) &&
+                (best == KRT_MAX_TPBS || s->models[t] < s->models[best]))
+                best = t;
+        if (best == KRT_MAX_TPBS)
+            return 0;
+        taken |= UINT64_C(1) << best;
+    }
+    return taken;
+}
+
+static void list_places(uint64_t tpbs, krt_place *places)
+{
+    for (uint32_t t = 0; t < KRT_MAX_TPBS; t++)
+        if (tpbs >> t & 1)
+            *places++ = (krt_place){t / TPBS_PER_CHIP, t % TPBS_PER_CHIP};
+}
+
+static kaena_status fake_group_create(void *self, const char *name, uint32_t n, uint32_t chips,
+                                      krt_place *places, void **out, kaena_err *err)
+{
+    fake_system *s = self;
+    fake_group *g = calloc(1, sizeof *g);
+    if (!g)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    uint64_t on = 0;
+    for (uint32_t t = 0; t < s->n_tpbs; t++)
+        on |= !chips || chips >> (t / TPBS_PER_CHIP) & 1 ? UINT64_C(1) << t : 0;
+    (void)pthread_mutex_lock(&s->lock);
+    g->system = s;
+    g->tpbs = least_loaded(s, on & ~s->grouped, n);
+    s->grouped |= g->tpbs;
+    (void)pthread_mutex_unlock(&s->lock);
+    if (!g->tpbs) {
+        free(g);
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "group '%s': no %" PRIu32 " TPBs are free", name,
+                          n);
+    }
+    list_places(g->tpbs, places);
+    *out = g;
+    return KAENA_OK;
+}
+
+static void fake_group_destroy(void *group)
+{
+    fake_group *g = group;
+    (void)pthread_mutex_lock(&g->system->lock);
+    g->system->grouped &= ~g->tpbs;
+    (void)pthread_mutex_unlock(&g->system->lock);
+    free(g);
 }
 
 static bool parse_tensor(krt_image *m, const char *rest, krt_tensor *t, char *name)
@@ -124,6 +204,8 @@ static bool parse_line(krt_image *m, const char *line)
     else if (!strcmp(key, "output") && m->n_out < MAX_TENSORS)
         return parse_tensor(m, rest, &m->out[m->n_out], m->tensor_names[MAX_TENSORS + m->n_out]) &&
                ++m->n_out;
+    else if (!strcmp(key, "tpbs"))
+        m->n_tpbs = (uint32_t)atoi(rest);
     else if (!strcmp(key, "contexts"))
         m->contexts = (uint32_t)atoi(rest);
     else if (!strcmp(key, "sleep_ms"))
@@ -152,7 +234,7 @@ static kaena_status fake_open(void *self, int fd, const char *label, krt_image *
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     }
     m->system = self;
-    m->contexts = 1;
+    m->contexts = m->n_tpbs = 1;
     ssize_t n = pread(fd, text, FILE_BYTES, 0);
     bool ok = n > 0 && strncmp(text, "kaena-fake\n", 11) == 0;
     for (char *line = ok ? strtok(text + 11, "\n") : NULL; line && ok; line = strtok(NULL, "\n"))
@@ -166,34 +248,75 @@ static kaena_status fake_open(void *self, int fd, const char *label, krt_image *
     return KAENA_OK;
 }
 
-static void fake_close(krt_image *m)
+static uint64_t replica_tpbs(const krt_image *m, uint32_t replica)
 {
-    if (m->loaded) {
-        (void)pthread_mutex_lock(&m->system->lock);
-        m->system->used -= m->dram;
-        (void)pthread_mutex_unlock(&m->system->lock);
+    uint64_t tpbs = 0;
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        const krt_place *p = &m->places[replica * m->n_tpbs + t];
+        tpbs |= UINT64_C(1) << (p->chip * TPBS_PER_CHIP + p->tpb);
     }
-    free(m);
+    return tpbs;
 }
 
-static kaena_status fake_load(krt_image *m, const char *name, kaena_err *err)
+/* With the lock held. */
+static void count_models(fake_system *s, uint64_t tpbs, uint32_t by)
+{
+    for (uint32_t t = 0; t < s->n_tpbs; t++)
+        if (tpbs >> t & 1)
+            s->models[t] += by;
+}
+
+static void fake_close(krt_image *m)
 {
     fake_system *s = m->system;
     (void)pthread_mutex_lock(&s->lock);
-    uint64_t free_bytes = CHIP_BYTES - s->used;
-    m->loaded = m->dram <= free_bytes;
-    if (m->loaded)
-        s->used += m->dram;
+    for (uint32_t r = 0; r < m->n_replicas; r++) {
+        count_models(s, replica_tpbs(m, r), (uint32_t)-1);
+        s->used[m->places[r * m->n_tpbs].chip] -= m->dram;
+    }
     (void)pthread_mutex_unlock(&s->lock);
-    if (m->loaded)
-        return KAENA_OK;
-    kaena_status st =
-        KAENA_FAIL(err, RESOURCE_EXHAUSTED,
-                   "'%s' needs %" PRIu64 " bytes of device memory, %" PRIu64 " are free", name,
-                   m->dram, free_bytes);
-    err->needed = m->dram;
-    err->available = free_bytes;
-    return st;
+    free(m);
+}
+
+/* With the lock held. */
+static kaena_status add_replica(krt_image *m, const krt_placing *placing, uint64_t allowed,
+                                kaena_err *err)
+{
+    fake_system *s = m->system;
+    for (uint32_t r = 0; r < m->n_replicas; r++)
+        allowed &= ~replica_tpbs(m, r);
+    uint64_t tpbs = least_loaded(s, allowed, m->n_tpbs);
+    if (!tpbs)
+        return KAENA_FAIL(err, FAILED_PRECONDITION, "'%s' needs %" PRIu32 " TPBs", placing->name,
+                          m->n_tpbs);
+    krt_place *places = &m->places[m->n_replicas * m->n_tpbs];
+    list_places(tpbs, places);
+    uint64_t free_bytes = CHIP_BYTES - s->used[places->chip];
+    if (m->dram > free_bytes) {
+        (void)KAENA_FAIL(err, RESOURCE_EXHAUSTED,
+                         "'%s' needs %" PRIu64 " bytes of device memory, %" PRIu64 " are free",
+                         placing->name, m->dram, free_bytes);
+        err->needed = m->dram;
+        err->available = free_bytes;
+        return KAENA_RESOURCE_EXHAUSTED;
+    }
+    s->used[places->chip] += m->dram;
+    m->chip_bytes[places->chip] += m->dram;
+    count_models(s, tpbs, 1);
+    m->n_replicas++;
+    return KAENA_OK;
+}
+
+static kaena_status fake_load(krt_image *m, const krt_placing *placing, kaena_err *err)
+{
+    fake_system *s = m->system;
+    const fake_group *g = placing->group;
+    kaena_status st = KAENA_OK;
+    (void)pthread_mutex_lock(&s->lock);
+    while (st == KAENA_OK && m->n_replicas < placing->replicas)
+        st = add_replica(m, placing, g ? g->tpbs : ~s->grouped, err);
+    (void)pthread_mutex_unlock(&s->lock);
+    return placing->replicas == UINT32_MAX && m->n_replicas ? KAENA_OK : st;
 }
 
 static krt_image_info fake_info(const krt_image *m)
@@ -206,11 +329,12 @@ static krt_image_info fake_info(const krt_image *m)
                             .n_in = m->n_in,
                             .n_out = m->n_out,
                             .device_only = !m->host,
-                            .num_tpbs = 1,
+                            .num_tpbs = m->n_tpbs,
                             .contexts = m->contexts,
-                            .dram_bytes = m->dram,
-                            .places = &m->place,
-                            .n_replicas = 1};
+                            .dram_bytes = m->dram * m->n_replicas,
+                            .chip_bytes = m->chip_bytes,
+                            .places = m->places,
+                            .n_replicas = m->n_replicas};
 }
 
 static kaena_status fake_verify(krt_image *m, bool (*go_on)(void *user), void *user, kaena_err *err)
@@ -223,12 +347,17 @@ static kaena_status fake_verify(krt_image *m, bool (*go_on)(void *user), void *u
 }
 
 /* The context is free again before the caller hears of the end. */
-static void end(krt_image *m, krt_exec *exec, kaena_status st, const kaena_err *err)
+static void end(krt_image *m, uint32_t replica, krt_exec *exec, kaena_status st,
+                const kaena_err *err)
 {
     exec->finished_ns = now_ns();
     exec->tpb_ns = exec->finished_ns - exec->started_ns;
-    (void)atomic_fetch_add(&m->system->busy_ns, exec->tpb_ns);
-    (void)atomic_fetch_sub(&m->busy, 1);
+    uint64_t tpbs = replica_tpbs(m, replica);
+    for (uint32_t t = 0; t < m->system->n_tpbs; t++)
+        if (tpbs >> t & 1)
+            (void)atomic_fetch_add(&m->system->busy_ns[t], exec->tpb_ns);
+    exec->tpb_ns *= m->n_tpbs;
+    (void)atomic_fetch_sub(&m->busy[replica], 1);
     exec->done(exec, st, err);
 }
 
@@ -246,16 +375,16 @@ static bool sleep_long(const krt_image *m, const krt_exec *exec)
     return true;
 }
 
-static void execute(krt_image *m, krt_exec *exec)
+static void execute(krt_image *m, uint32_t replica, krt_exec *exec)
 {
     kaena_err err;
     exec->started_ns = now_ns();
     if (!exec->begin(exec)) {
-        end(m, exec, KAENA_FAIL(&err, CANCELLED, "not wanted any more"), &err);
+        end(m, replica, exec, KAENA_FAIL(&err, CANCELLED, "not wanted any more"), &err);
         return;
     }
     if (!sleep_long(m, exec)) {
-        end(m, exec, KAENA_FAIL(&err, CANCELLED, "stopped"), &err);
+        end(m, replica, exec, KAENA_FAIL(&err, CANCELLED, "stopped"), &err);
         return;
     }
     for (size_t i = 0; i < m->n_out; i++) {
@@ -267,53 +396,51 @@ static void execute(krt_image *m, krt_exec *exec)
                n < m->out[i].bytes ? n : m->out[i].bytes);
     }
     if (!m->fail[0]) {
-        end(m, exec, KAENA_OK, NULL);
+        end(m, replica, exec, KAENA_OK, NULL);
         return;
     }
     kaena_status st = strcmp(m->fail, "DATA_LOSS") == 0
                           ? KAENA_FAIL(&err, DATA_LOSS, "its weights are gone")
                           : KAENA_FAIL(&err, OUT_OF_RANGE, "an index is out of range");
-    end(m, exec, st, &err);
+    end(m, replica, exec, st, &err);
 }
 
-static bool take_context(krt_image *m)
+static bool take_context(krt_image *m, uint32_t replica)
 {
-    if (atomic_fetch_add(&m->busy, 1) < m->contexts)
+    if (atomic_fetch_add(&m->busy[replica], 1) < m->contexts)
         return true;
-    (void)atomic_fetch_sub(&m->busy, 1);
+    (void)atomic_fetch_sub(&m->busy[replica], 1);
     return false;
 }
 
 static void work(krt_job *job)
 {
     krt_exec *exec = (krt_exec *)((char *)job - offsetof(krt_exec, of_backend));
-    execute(((fake_run *)(void *)job)->image, exec);
+    const fake_run *run = (fake_run *)(void *)job;
+    execute(run->image, run->replica, exec);
 }
 
 static bool fake_submit(krt_image *m, uint32_t replica, krt_exec *exec)
 {
-    (void)replica;
-    if (!take_context(m))
+    if (!take_context(m, replica))
         return false;
     fake_run *run = (fake_run *)(void *)exec->of_backend;
-    *run = (fake_run){.job.run = work, .image = m};
+    *run = (fake_run){.job.run = work, .image = m, .replica = replica};
     krt_jobs_post(m->system->workers, &run->job);
     return true;
 }
 
 static bool fake_run_here(krt_image *m, uint32_t replica, krt_exec *exec)
 {
-    (void)replica;
-    if (!take_context(m))
+    if (!take_context(m, replica))
         return false;
-    execute(m, exec);
+    execute(m, replica, exec);
     return true;
 }
 
 static bool fake_idle(const krt_image *m, uint32_t replica)
 {
-    (void)replica;
-    return atomic_load(&((krt_image *)(uintptr_t)m)->busy) == 0;
+    return atomic_load(&((krt_image *)(uintptr_t)m)->busy[replica]) == 0;
 }
 
 int main(int argc, char **argv)
@@ -321,9 +448,12 @@ int main(int argc, char **argv)
     static const krt_backend backend = {
         .create = fake_create,
         .destroy = fake_destroy,
-        .tpbs_per_chip = 4,
+        .tpbs_per_chip = TPBS_PER_CHIP,
         .chip = fake_chip,
+        .tpb = fake_tpb,
         .busy_ns = fake_busy_ns,
+        .group_create = fake_group_create,
+        .group_destroy = fake_group_destroy,
         .open = fake_open,
         .close = fake_close,
         .load = fake_load,

@@ -9,12 +9,12 @@ from grpc import StatusCode
 
 
 class Sharing(fake.TestCase):
-    """All models of krtd-fake are on one TPB unless they say otherwise."""
+    """Models in a group of one TPB."""
 
     def test_what_waits_behind_another_model_and_is_given_up_never_runs(self):
-        with Krtd() as krtd, krtd.client() as client:
-            client.load(model("slow", sleep_ms=400))
-            client.load(model("other", contexts=4))
+        with Krtd(env={"KAENA_TPB_GROUP_SIZES": "1"}.items()) as krtd, krtd.client() as client:
+            client.load(model("slow", sleep_ms=400), group="g0")
+            client.load(model("other", contexts=4), group="g0")
             slow = client.infer_later(request("slow"))
             fake.wait_until(lambda: client.model("slow").executions == 1, "the slow one runs")
             cancelled = [client.infer_later(request("other")) for _ in range(3)]
@@ -36,9 +36,9 @@ class Sharing(fake.TestCase):
             self.assertEqual(tpbs[1].busy_ns, 0)
 
     def test_unloading_one_lets_the_next_go_on(self):
-        with Krtd() as krtd, krtd.client() as client:
-            client.load(model("slow", sleep_ms=300))
-            client.load(model("other"))
+        with Krtd(env={"KAENA_TPB_GROUP_SIZES": "1"}.items()) as krtd, krtd.client() as client:
+            client.load(model("slow", sleep_ms=300), group="g0")
+            client.load(model("other"), group="g0")
             slow = client.infer_later(request("slow"))
             fake.wait_until(lambda: client.model("slow").executions == 1, "the slow one runs")
             queued = client.infer_later(request("slow"))
@@ -50,13 +50,39 @@ class Sharing(fake.TestCase):
             other.result()
 
 
+class Replicas(fake.TestCase):
+    def test_one_queue_before_several_copies(self):
+        with Krtd("--threads", "4") as krtd, krtd.client() as client:
+            m = client.load(model("m", sleep_ms=400, contexts=1, dram=100), replicas=3)
+            self.assertEqual((m.replicas, m.num_tpbs, m.contexts, m.dram_bytes), (3, 1, 3, 300))
+            self.assertEqual(sorted((p.device, p.tpb) for p in m.tpbs), [(0, 0), (0, 1), (0, 2)])
+            calls = [client.infer_later(request()) for _ in range(6)]
+            fake.wait_until(lambda: client.model("m").executions == 3 and client.model("m").queued == 3,
+                            "all copies run, the rest waits")
+            for call in calls:
+                call.result()
+            self.assertEqual([t.busy_ns > 0 for t in client.devices().devices[0].tpb], [True] * 3 + [False])
+
+    def test_as_many_as_there_is_room_for(self):
+        with Krtd() as krtd, krtd.client() as client:
+            m = client.load(model("all"), replicas=0xffffffff)
+            self.assertEqual((m.replicas, len(m.tpbs)), (4, 4))
+            client.unload("all")
+            with self.assertRaises(fake.grpc.RpcError) as caught:
+                client.load(model("five"), replicas=5)
+            self.assertEqual(caught.exception.code(), StatusCode.FAILED_PRECONDITION)
+            self.assertEqual(len(client.models()), 0)
+            self.assertEqual(client.load(model("pair", tpbs=2), replicas=2).replicas, 2)
+
+
 class Timeouts(fake.TestCase):
     def test_a_stuck_execution_is_stopped_and_the_model_goes_on(self):
-        with Krtd(limits={"execution_seconds": 1}) as krtd, krtd.client() as client:
+        with Krtd(limits={"execution_seconds": 1}, env={"KAENA_TPB_GROUP_SIZES": "1"}.items()) as krtd, \
+                krtd.client() as client:
             for host in (0, 1):
                 name = f"stuck{host}"
-                client.load(model(name, sleep_ms=600000, host=host))
-                client.load(model(f"fine{host}"))
+                client.load(model(name, sleep_ms=600000, host=host), group="g0")
+                client.load(model(f"fine{host}"), group="g0")
                 calls = [client.infer_later(request(name)) for _ in range(2)]
                 fine = client.infer_later(request(f"fine{host}"))
                 detail = self.fails(StatusCode.DEADLINE_EXCEEDED, calls[0].result, reason=Reason.EXECUTION_TIMEOUT,
@@ -67,6 +93,19 @@ class Timeouts(fake.TestCase):
                 m = client.model(name)
                 self.assertEqual((m.state, m.executions, m.inferences, m.failures), (rt.READY, 2, 0, 2))
                 client.unload(name)
+
+    def test_a_model_has_a_limit_of_its_own(self):
+        with Krtd() as krtd, krtd.client() as client:
+            client.load(model("stuck", sleep_ms=600000), timeout_ms=50)
+            client.load(model("long", sleep_ms=600000), timeout_ms=3600000)
+            long = client.infer_later(request("long"))
+            fake.wait_until(lambda: client.model("long").executions == 1, "it runs")
+            for _ in range(3):
+                self.fails(StatusCode.DEADLINE_EXCEEDED, client.infer, request("stuck"),
+                           reason=Reason.EXECUTION_TIMEOUT, says="the limit is 0.050 s")
+            self.assertFalse(long.done())
+            long.cancel()
+            fake.wait_until(lambda: client.model("long").failures == 1, "it has been stopped")
 
     def test_no_limit_is_no_limit(self):
         with Krtd(limits={"execution_seconds": 0}) as krtd, krtd.client() as client:
