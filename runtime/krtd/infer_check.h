@@ -5,11 +5,8 @@
 #include "arena.h"
 #include "infer_value.h"
 #include "krt_backend.h"
+#include "krt_sched.h"
 #include "tensor_wire.h"
-
-/* Priorities of requests. */
-#define KRT_PRIORITY_MIN (-8)
-#define KRT_PRIORITY_MAX 7
 
 /* Where the bytes of an input lie: in the message, or in shared memory (|region| is not 0). */
 typedef struct krt_source {

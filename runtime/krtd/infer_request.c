@@ -194,6 +194,7 @@ kaena_status krt_inference_create(const krt_asking *asking, krt_arrival *arrival
     r->user = asking->user;
     r->accepted_ns = krt_now_ns();
     r->item.deadline_ns = asking->deadline_ns;
+    r->item.priority = r->selection.priority;
     *out = r;
     return KAENA_OK;
 }

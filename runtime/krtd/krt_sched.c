@@ -41,7 +41,7 @@ static void append(krt_item ***tail, krt_item *item)
 
 static uint32_t level_of(const krt_item *item)
 {
-    return (uint32_t)(item->priority - KRT_PRIORITY_LEAST);
+    return (uint32_t)(item->priority - KRT_PRIORITY_MIN);
 }
 
 static uint32_t top_level(const krt_flow *f)

@@ -16,8 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define KRT_PRIORITY_LEAST (-8)
-#define KRT_PRIORITY_MOST 7
+#define KRT_PRIORITY_MIN (-8)
+#define KRT_PRIORITY_MAX 7
 #define KRT_PRIORITIES 16
 #define KRT_MAX_TPBS 64 /* of all devices; a bit each */
 
@@ -38,7 +38,7 @@ typedef struct krt_item {
     struct krt_item *after;       /* in a list of krt_actions */
     krt_flow *flow;
     uint64_t deadline_ns; /* UINT64_MAX = none; of the same clock as now_ns */
-    int32_t priority;     /* KRT_PRIORITY_LEAST..KRT_PRIORITY_MOST */
+    int32_t priority;     /* KRT_PRIORITY_MIN..KRT_PRIORITY_MAX */
     krt_item_state state;
     uint32_t lane; /* RUNNING: which of the flow's */
     bool here;     /* RUNNING: on the thread of the event that started it */

@@ -35,6 +35,28 @@ class Sharing(fake.TestCase):
             self.assertGreater(tpbs[0].busy_ns, 400e6)
             self.assertEqual(tpbs[1].busy_ns, 0)
 
+    def test_higher_priorities_go_first(self):
+        with Krtd(env={"KAENA_TPB_GROUP_SIZES": "1"}.items()) as krtd, krtd.client() as client:
+            client.load(model("a", sleep_ms=200), group="g0")
+            client.load(model("b", sleep_ms=20), group="g0")
+            calls = {"first": client.infer_later(request("a"))}
+            fake.wait_until(lambda: client.model("a").executions == 1, "the first one runs")
+            ended = []
+            for name, of, priority in (("low", "a", -8), ("normal", "b", 0), ("high", "b", 7), ("higher", "a", 3)):
+                message = request(of)
+                message.priority = priority
+                calls[name] = client.infer_later(message)
+                calls[name].add_done_callback(lambda _, name=name: ended.append(name))
+            fake.wait_until(lambda: client.model("a").queued == 2 and client.model("b").queued == 2, "four wait")
+            for call in calls.values():
+                call.result()
+            fake.wait_until(lambda: len(ended) == 4, "all have ended")
+            self.assertEqual(ended, ["high", "higher", "normal", "low"])
+            for priority in (-9, 8):
+                message = request("a")
+                message.priority = priority
+                self.fails(StatusCode.INVALID_ARGUMENT, client.infer, message, says="must be -8 to 7")
+
     def test_unloading_one_lets_the_next_go_on(self):
         with Krtd(env={"KAENA_TPB_GROUP_SIZES": "1"}.items()) as krtd, krtd.client() as client:
             client.load(model("slow", sleep_ms=300), group="g0")
