@@ -1,7 +1,11 @@
 #include "client_memory.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "client_ask.h"
 #include "client_session.h"
@@ -57,12 +61,30 @@ static kaena_status ask(kaena_client *client, size_t daemon, kaena_ask *what, ui
     return status;
 }
 
+/* A daemon that runs under another user can open the object when that belongs to the group of the
+ * daemon's socket, as who may use the socket may arrange; its name is gone as soon as it is mapped.
+ * Where that cannot be, the daemon says so. */
+static void lend(const char *address, const char *name)
+{
+    const char *path = strncmp(address, "unix:///", 8) == 0 ? address + 7 : address + 5;
+    struct stat st;
+    if (stat(path, &st) != 0 || st.st_uid == geteuid())
+        return;
+    int fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (fchown(fd, (uid_t)-1, st.st_gid) == 0)
+        (void)fchmod(fd, 0660);
+    (void)close(fd);
+}
+
 static kaena_status map(void *user, size_t daemon, const char *name, uint64_t size,
                         uint64_t *out_region, uint64_t *out_epoch, kaena_err *err)
 {
     Kaena__V1__MapSharedMemoryRequest request = KAENA__V1__MAP_SHARED_MEMORY_REQUEST__INIT;
     request.name = (char *)name;
     request.size = size;
+    lend(((const kaena_client *)user)->endpoints[daemon].address, name);
     kaena_ask what = {"MapSharedMemory", &request.base,
                       &kaena__v1__map_shared_memory_response__descriptor, take_mapped, out_region};
     return ask(user, daemon, &what, out_epoch, err);

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -16,6 +17,7 @@ import unittest
 import daemon
 import fake
 from fake import Krtd
+from traffic import Traffic
 
 CHIPS = [{"pci": "0000:00:1d.4"}, {"pci": "0000:00:1d.5"}]
 
@@ -147,11 +149,16 @@ class Start(unittest.TestCase):
                 self.assertIn(f"Seccomp:\t{thread['Seccomp']}\n", own)
 
     def test_who_may_use_the_socket(self):
+        group = grp.getgrnam("daemon") if os.geteuid() == 0 else grp.getgrgid(os.getgid())
         for mode in ("0600", "0666", "0"):
-            with Krtd("--socket-mode", mode, "--socket-group", "daemon") as krtd:
+            with Krtd("--socket-mode", mode, "--socket-group", group.gr_name) as krtd:
                 meta = krtd.path.stat()
-                self.assertEqual((stat.S_IMODE(meta.st_mode), meta.st_gid),
-                                 (int(mode, 8), grp.getgrnam("daemon").gr_gid if os.geteuid() == 0 else meta.st_gid))
+                self.assertEqual((stat.S_IMODE(meta.st_mode), meta.st_gid), (int(mode, 8), group.gr_gid))
+        if os.geteuid() != 0:
+            foreign = next(g for g in grp.getgrall() if g.gr_gid not in (os.getgid(), *os.getgroups()))
+            status, _, log = self.run_krtd("--listen", f"unix:{self.dir.name}/a", "--socket-group", foreign.gr_name)
+            self.assertEqual(status, 1)
+            self.assertIn("must be a member of that group", log)
         status, _, log = self.run_krtd("--listen", f"unix:{self.dir.name}/a", "--socket-group", "no-such-group")
         self.assertEqual(status, 1)
         self.assertIn("there is no group 'no-such-group'", log)
@@ -159,6 +166,25 @@ class Start(unittest.TestCase):
             status, _, log = self.run_krtd("--socket-mode", mode)
             self.assertEqual(status, 2)
             self.assertIn(f"--socket-mode '{mode}': must be octal", log)
+
+    def test_a_daemon_of_another_user_shares_memory_with_members_of_its_group(self):
+        if os.geteuid() != 0 or not shutil.which("setpriv"):
+            self.skipTest("only root may be several users (setpriv)")
+        user = group = 65534
+        rundir = pathlib.Path(self.dir.name, "run")
+        rundir.mkdir()
+        os.chown(rundir, user, group)
+        pathlib.Path(self.dir.name).chmod(0o755)
+        program = pathlib.Path(self.dir.name, "krtd")
+        program.write_text(f'#!/bin/sh\nexec setpriv --reuid={user} --regid={group} --clear-groups {fake.KRTD} "$@"\n')
+        program.chmod(0o755)
+        with Krtd(program=program, rundir=rundir) as krtd:
+            self.assertEqual((krtd.path.stat().st_uid, krtd.path.stat().st_gid), (user, group))
+            with krtd.client() as client:
+                client.load(fake.model(inputs=["x float32 100000"], outputs=["y float32 100000"]))
+            with Traffic("--address", krtd.socket, "--name", "m", "--values", 100000, "--shared-memory", 64 << 20) as traffic:
+                report = traffic.more(20)
+                self.assertEqual((report["wrong"], report["failed"], report["said"]), (0, 0, ""))
 
     def test_reload(self):
         path = self.config(limits={"models": 1}, model_dir=self.dir.name)

@@ -368,6 +368,23 @@ class Boot(unittest.TestCase):
         for unit in UNITS:
             self.wait_active(unit)
 
+    def test_memory_is_shared_with_the_hardened_daemon(self):
+        m = self.machine
+        name = "/kaena-" + "5" * 32
+        path = m.path(f"/dev/shm{name}")
+        with m.client("krtd1") as client:
+            path.write_bytes(bytes(65536))
+            map_call = client.method("MapSharedMemory", fake.rt.MapSharedMemoryResponse)
+            asked = fake.rt.MapSharedMemoryRequest(name=name, size=65536)
+            path.chmod(0o600)
+            with self.assertRaises(fake.grpc.RpcError) as caught:
+                map_call(asked, timeout=fake.SECONDS)
+            self.assertEqual(caught.exception.code(), fake.grpc.StatusCode.PERMISSION_DENIED)
+            os.chown(path, 0, m.path("/run/kaena/krtd1.sock").stat().st_gid)
+            path.chmod(0o660)
+            self.assertGreater(map_call(asked, timeout=fake.SECONDS).region, 0)
+            path.unlink()
+
     def test_the_journal_has_levels(self):
         lines = [json.loads(line) for line in self.machine.run(
             "journalctl", "--no-pager", "--output=json", "-u", UNITS[1], "_COMM=krtd").stdout.splitlines()]
