@@ -3,51 +3,7 @@
 
 #include "devcases.h"
 #include "devkit.h"
-
-/* y = what its SB holds + x, which stays there: y = x after a load. Where the second input is set
- * it adds for days, while its second TPB waits. */
-static void moody(kneff *k)
-{
-    static const char *const text[] = {
-        "TT op=ADD a=" F32("SB+0") " b=" F32("IO0+0") " dst=" F32(
-            "SB+0") "\n"
-                    "COPY src=" F32("SB+0") " dst=" F32(
-                        "IO1+0") "\n"
-                                 "HALT\n"
-                                 "LOOP count=1000000\n"
-                                 "LOOP count=1000000\n"
-                                 "TT op=ADD a=" F32("SB+0") " b=" F32("IO0+0") " dst=" F32(
-                                     "SB+0") "\n"
-                                             "END\n"
-                                             "END\n"
-                                             "SIGNAL mask=0x2 sem=0 amount=1\n"
-                                             "COPY src=" F32("SB+0") " dst=" F32("IO1+0") "\n"
-                                                                                          "HALT\n",
-        "COPY src=" F32("IO0+0") " dst=" F32("SB+0") "\n"
-                                                     "COPY src=" F32("IO0+0") " dst=" F32(
-                                                         "SB+256") "\n"
-                                                                   "HALT\n"
-                                                                   "WAIT sem=0 value=1\n"
-                                                                   "HALT\n"};
-    kneff_init(k, 2, text);
-    uint32_t x = kneff_value(k, "x", KAENA_F32, 2, dims),
-             forever = kneff_value(k, "forever", KAENA_BOOL, 1, (int64_t[]){1}),
-             a = kneff_value(k, "a", KAENA_F32, 2, dims),
-             b = kneff_value(k, "b", KAENA_F32, 2, dims),
-             y = kneff_value(k, "y", KAENA_F32, 2, dims);
-    kneff_input(k, x);
-    kneff_input(k, forever);
-    kneff_output(k, y);
-    uint32_t then = kneff_body(k);
-    kneff_device(k, 3, 2, (uint32_t[]){x, a}, 2);
-    kneff_close(k);
-    uint32_t otherwise = kneff_body(k);
-    kneff_device(k, 0, 2, (uint32_t[]){x, b}, 2);
-    kneff_close(k);
-    (void)kneff_if(k, forever, then, otherwise, 1, &a, &b, &y);
-    k->meta.sb_bytes = 4096;
-    k->meta.contexts = 2;
-}
+#include "kmodels.h"
 
 static const bool yes = true, no = false;
 
@@ -94,7 +50,7 @@ void dev_case_a_stopped_execution_leaves_its_model_whole(void)
 {
     dev_system *sys = make_system(1, 2);
     kneff k;
-    moody(&k);
+    km_moody(&k);
     dev_model *m = load(sys, &k, "moody");
     adder(&k, 1);
     dev_model *other = load(sys, &k, "other");
@@ -140,7 +96,7 @@ void dev_case_what_nobody_wants_never_begins(void)
 {
     dev_system *sys = make_system(1, 2);
     kneff k;
-    moody(&k);
+    km_moody(&k);
     dev_model *m = load(sys, &k, "moody");
     run_short(m, 8, 1);
     watched stuck, behind;
