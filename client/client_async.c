@@ -305,10 +305,12 @@ int kaena_request_wait(kaena_request *r, int64_t timeout_ms)
     const struct timespec until = {.tv_sec = until_ns / 1000000000,
                                    .tv_nsec = until_ns % 1000000000};
     pthread_mutex_lock(&a->lock);
-    for (int e = 0; r->state != KAENA_REQUEST_DONE && e != ETIMEDOUT && timeout_ms != 0;)
+    /* Its lane lets go of it when its callback has returned. */
+    for (int e = 0;
+         (r->state != KAENA_REQUEST_DONE || r->lane) && e != ETIMEDOUT && timeout_ms != 0;)
         e = timeout_ms < 0 ? pthread_cond_wait(&a->changed, &a->lock)
                            : pthread_cond_timedwait(&a->changed, &a->lock, &until);
-    int done = r->state == KAENA_REQUEST_DONE;
+    int done = r->state == KAENA_REQUEST_DONE && !r->lane;
     pthread_mutex_unlock(&a->lock);
     return done;
 }

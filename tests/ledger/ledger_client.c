@@ -1,6 +1,11 @@
 /* A client that keeps book of its requests: the traffic of test_ledger.py.
  *
- * ledger_client --address LIST --ledger FILE [--threads N] MODEL:ELEMENTS:CONSTANT...
+ * ledger_client --address LIST --ledger FILE [--threads N] [--artifacts DIRECTORY] [--async N]
+ *               MODEL:ELEMENTS:CONSTANT...
+ *
+ * --artifacts: loads DIRECTORY/MODEL.neff into every daemon by itself, under a name of its own;
+ * without it the models are there already. --async: each thread submits N requests at a time (of
+ * models that it has loaded).
  *
  * A MODEL takes x and gives y = x + CONSTANT, float32[ELEMENTS], or of any length up to ELEMENTS
  * where these begin with "-". What x holds follows from the request's number, so that an answer to
@@ -31,6 +36,7 @@
 #define MAX_THREADS 16
 #define LINE 900
 #define TIMEOUT_MS 20000
+#define MAX_ASYNC 64
 #define SPAN 1021 /* values of x; they and their sums with a constant are exact */
 
 typedef struct model {
@@ -38,10 +44,22 @@ typedef struct model {
     size_t elements;
     bool any; /* takes fewer, too */
     int constant;
+    kaena_model *handle; /* NULL: asked by its name */
 } model;
 
+/* One request and its memory. */
+typedef struct question {
+    const model *model;
+    uint64_t number;
+    size_t n; /* elements */
+    float *x, *y;
+    kaena_tensor in, out;
+    kaena_infer_call call;
+} question;
+
 static model models[MAX_MODELS];
-static size_t n_models;
+static size_t n_models, most_elements;
+static size_t n_async;
 static int ledger = -1;
 static kaena_client *client;
 static _Atomic uint64_t next_number = 1;
@@ -85,69 +103,137 @@ static size_t first_wrong(const model *m, uint64_t number, const float *y, size_
     return i;
 }
 
-static void end_of(uint64_t number, const model *m, const kaena_tensor *y, size_t n,
-                   kaena_status status, const kaena_err *err)
+static void end_of(const question *q, kaena_status status, const kaena_err *err)
 {
+    const kaena_tensor *y = &q->out;
     if (status != KAENA_OK) {
-        book("E %" PRIu64 " %s %d %s", number, kaena_status_name(status), (int)err->reason,
+        book("E %" PRIu64 " %s %d %s", q->number, kaena_status_name(status), (int)err->reason,
              err->what);
         return;
     }
-    if (y->rank != 1 || y->shape[0] != (int64_t)n || y->bytes != n * sizeof(float)) {
-        book("E %" PRIu64 " WRONG size: %zu bytes for %zu elements", number, y->bytes, n);
+    if (y->rank != 1 || y->shape[0] != (int64_t)q->n || y->bytes != q->n * sizeof(float)) {
+        book("E %" PRIu64 " WRONG size: %zu bytes for %zu elements", q->number, y->bytes, q->n);
         return;
     }
-    size_t wrong = first_wrong(m, number, y->data, n);
-    if (wrong < n)
-        book("E %" PRIu64 " WRONG element %zu of %zu: %g", number, wrong, n,
+    size_t wrong = first_wrong(q->model, q->number, y->data, q->n);
+    if (wrong < q->n)
+        book("E %" PRIu64 " WRONG element %zu of %zu: %g", q->number, wrong, q->n,
              (double)((const float *)y->data)[wrong]);
     else
-        book("E %" PRIu64 " OK", number);
+        book("E %" PRIu64 " OK", q->number);
 }
 
-static void ask(const model *m, uint64_t number, float *x, float *y)
+static question *make_questions(size_t n)
 {
-    size_t n = m->any ? 1 + (size_t)(number * 104729 % m->elements) : m->elements;
-    for (size_t i = 0; i < n; i++) {
-        x[i] = value(number, i);
-        y[i] = -1;
+    question *q = calloc(n, sizeof *q);
+    for (size_t i = 0; q && i < n; i++) {
+        q[i].x = malloc(most_elements * sizeof(float));
+        q[i].y = malloc(most_elements * sizeof(float));
+        if (!q[i].x || !q[i].y)
+            die("out of memory");
     }
-    kaena_tensor in = {.name = "x",
-                       .dtype = KAENA_F32,
-                       .rank = 1,
-                       .shape = {(int64_t)n},
-                       .data = x,
-                       .bytes = n * sizeof *x};
-    kaena_tensor out = {.data = y, .bytes = n * sizeof *y};
-    kaena_infer_call call = {.size = sizeof call,
-                             .model = m->name,
-                             .inputs = &in,
-                             .input_count = 1,
-                             .outputs = &out,
-                             .output_count = 1,
-                             .timeout_ms = TIMEOUT_MS};
+    return q;
+}
+
+static void free_questions(question *q, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(q[i].x);
+        free(q[i].y);
+    }
+    free(q);
+}
+
+static void begin(question *q)
+{
+    q->number = atomic_fetch_add(&next_number, 1);
+    const model *m = q->model = &models[q->number % n_models];
+    q->n = m->any ? 1 + (size_t)(q->number * 104729 % m->elements) : m->elements;
+    for (size_t i = 0; i < q->n; i++) {
+        q->x[i] = value(q->number, i);
+        q->y[i] = -1;
+    }
+    q->in = (kaena_tensor){.name = "x",
+                           .dtype = KAENA_F32,
+                           .rank = 1,
+                           .shape = {(int64_t)q->n},
+                           .data = q->x,
+                           .bytes = q->n * sizeof(float)};
+    q->out = (kaena_tensor){.data = q->y, .bytes = q->n * sizeof(float)};
+    q->call = (kaena_infer_call){.size = sizeof q->call,
+                                 .model = m->name,
+                                 .inputs = &q->in,
+                                 .input_count = 1,
+                                 .outputs = &q->out,
+                                 .output_count = 1,
+                                 .timeout_ms = TIMEOUT_MS};
+    book("B %" PRIu64 " %s", q->number, m->name);
+}
+
+static void ask(question *q)
+{
     kaena_err err;
-    book("B %" PRIu64 " %s", number, m->name);
-    kaena_status status = kaena_infer(client, &call, &err);
-    end_of(number, m, &out, n, status, &err);
+    begin(q);
+    kaena_status status = q->model->handle ? kaena_model_infer(q->model->handle, &q->call, &err)
+                                           : kaena_infer(client, &q->call, &err);
+    end_of(q, status, &err);
+}
+
+/* On a thread of the library. */
+static void on_done(void *user, kaena_request *request)
+{
+    kaena_err err;
+    kaena_status status = kaena_request_status(request, &err);
+    end_of(user, status, &err);
+}
+
+/* |n| requests at once. */
+static void ask_all(question *q, size_t n)
+{
+    kaena_request *requests[MAX_ASYNC];
+    kaena_err err;
+    for (size_t i = 0; i < n; i++) {
+        begin(&q[i]);
+        kaena_status status =
+            kaena_model_submit(q[i].model->handle, &q[i].call, on_done, &q[i], &requests[i], &err);
+        if (status == KAENA_OK)
+            continue;
+        requests[i] = NULL;
+        end_of(&q[i], status, &err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (requests[i])
+            (void)kaena_request_wait(requests[i], -1);
+        kaena_request_release(requests[i]);
+    }
 }
 
 static void *work(void *arg)
 {
     (void)arg;
-    size_t most = 0;
-    for (size_t i = 0; i < n_models; i++)
-        most = models[i].elements > most ? models[i].elements : most;
-    float *x = malloc(most * sizeof *x), *y = malloc(most * sizeof *y);
-    if (!x || !y)
-        die("out of memory");
-    while (!atomic_load(&stop)) {
-        uint64_t number = atomic_fetch_add(&next_number, 1);
-        ask(&models[number % n_models], number, x, y);
+    size_t n = n_async ? n_async : 1;
+    question *q = make_questions(n);
+    while (q && !atomic_load(&stop)) {
+        if (n_async)
+            ask_all(q, n);
+        else
+            ask(q);
     }
-    free(x);
-    free(y);
+    free_questions(q, n);
     return NULL;
+}
+
+static void open_models(const char *directory)
+{
+    for (size_t i = 0; i < n_models; i++) {
+        char path[1024], name[100];
+        (void)snprintf(path, sizeof path, "%s/%s.neff", directory, models[i].name);
+        (void)snprintf(name, sizeof name, "%s-%d", models[i].name, (int)getpid());
+        kaena_load_options options = {.size = sizeof options, .name = name, .daemons = KAENA_ALL};
+        kaena_err err;
+        if (kaena_model_open(client, path, &options, &models[i].handle, &err) != KAENA_OK)
+            die(err.what);
+    }
 }
 
 static void add_model(char *text)
@@ -163,16 +249,18 @@ static void add_model(char *text)
     m->constant = atoi(constant);
     if (!m->elements)
         die("a model without elements");
+    most_elements = m->elements > most_elements ? m->elements : most_elements;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option known[] = {{"address", required_argument, NULL, 'a'},
-                                          {"ledger", required_argument, NULL, 'l'},
-                                          {"threads", required_argument, NULL, 't'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"address", required_argument, NULL, 'a'}, {"ledger", required_argument, NULL, 'l'},
+        {"threads", required_argument, NULL, 't'}, {"artifacts", required_argument, NULL, 'd'},
+        {"async", required_argument, NULL, 'n'},   {NULL, 0, NULL, 0}};
     kaena_client_options options = {.size = sizeof options};
     int n_threads = 2;
+    const char *artifacts = NULL;
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (o) {
         case 'a':
@@ -184,6 +272,12 @@ int main(int argc, char **argv)
         case 't':
             n_threads = atoi(optarg);
             break;
+        case 'd':
+            artifacts = optarg;
+            break;
+        case 'n':
+            n_async = strtoul(optarg, NULL, 10);
+            break;
         default:
             return 2;
         }
@@ -191,6 +285,8 @@ int main(int argc, char **argv)
         add_model(argv[optind++]);
     if (ledger < 0 || !n_models || n_threads < 1 || n_threads > MAX_THREADS)
         die("needs --ledger FILE (that is not there yet), models, and 1 to 16 threads");
+    if (n_async > MAX_ASYNC || (n_async && !artifacts))
+        die("--async is at most 64, and needs --artifacts");
 
     sigset_t ends;
     (void)sigemptyset(&ends);
@@ -199,6 +295,8 @@ int main(int argc, char **argv)
     kaena_err err;
     if (kaena_client_open(&options, &client, &err) != KAENA_OK)
         die(err.what);
+    if (artifacts)
+        open_models(artifacts);
     pthread_t threads[MAX_THREADS];
     for (int i = 0; i < n_threads; i++)
         if (pthread_create(&threads[i], NULL, work, NULL) != 0)
@@ -208,6 +306,8 @@ int main(int argc, char **argv)
     atomic_store(&stop, true);
     for (int i = 0; i < n_threads; i++)
         (void)pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < n_models; i++)
+        kaena_model_close(models[i].handle);
     kaena_client_close(client);
     (void)close(ledger);
     return 0;

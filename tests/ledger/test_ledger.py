@@ -46,16 +46,17 @@ MODELS = {
 # What clients of a daemon that dies may see besides answers: nobody there, the model not loaded again yet, or given up.
 ALLOWED = {"UNAVAILABLE", "NOT_FOUND", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED"}
 
-# Clients: the daemons they know, and the errors they may see.
+# Clients: the daemons they know, the errors they may see, and how they ask. With --artifacts they load their models themselves.
+LOADS, AT_ONCE = ("--artifacts", "."), ("--async", "8")
 ROLES = {
-    "safe": ([SAFE], set()),
-    "safe-too": ([SAFE_TOO], set()),
-    "replicated": ([KILLED, RESTARTED, SAFE, SAFE_TOO], set()),
-    "replicated-of-the-dying": ([KILLED, RESTARTED, SAFE], set()),
-    "replicated-backwards": ([SAFE_TOO, SAFE, RESTARTED, KILLED], set()),
-    "killed-alone": ([KILLED], ALLOWED),
-    "restarted-alone": ([RESTARTED], ALLOWED),
-    "both-dying": ([KILLED, RESTARTED], ALLOWED),
+    "safe": ([SAFE], set(), ()),
+    "safe-at-once": ([SAFE_TOO], set(), LOADS + AT_ONCE),
+    "replicated": ([KILLED, RESTARTED, SAFE, SAFE_TOO], set(), LOADS),
+    "replicated-at-once": ([KILLED, RESTARTED, SAFE], set(), LOADS + AT_ONCE),
+    "loaded-by-others": ([SAFE_TOO, SAFE, RESTARTED, KILLED], set(), ()),
+    "killed-alone": ([KILLED], ALLOWED, ()),
+    "killed-alone-at-once": ([KILLED], ALLOWED, LOADS + AT_ONCE),
+    "both-dying": ([RESTARTED, KILLED], ALLOWED, LOADS),
 }
 
 
@@ -128,7 +129,7 @@ class Clients:
         ledger = self.host.dir / f"{role}.{self.count}.ledger"
         models = [f"{name}:{elements}:{constant}" for name, (elements, constant, _) in MODELS.items()]
         addresses = ",".join(self.host.address(i) for i in ROLES[role][0])
-        process = subprocess.Popen([CLIENT, "--address", addresses, "--ledger", ledger, *models])
+        process = subprocess.Popen([CLIENT, "--address", addresses, "--ledger", ledger, *ROLES[role][2], *models], cwd=self.host.dir)
         self.running[role] = (process, ledger)
 
     def end(self, role, number):
@@ -215,11 +216,21 @@ class Check:
 
 def churn(host, path, random_source):
     """A model comes to a safe daemon, is used, and goes."""
+    right = fake.tensor(values=[6.0] * 64).data
     with host.client(random_source.choice([SAFE, SAFE_TOO])) as client:
         name = f"churn-{random_source.randrange(1 << 30)}"
         load(client, path, name)
-        answer = client.infer(fake.request(name, [fake.tensor(values=[5.0] * 64)]))
-        assert answer.outputs[0].data == fake.tensor(values=[6.0] * 64).data
+        request = fake.request(name, [fake.tensor(values=[5.0] * 64)])
+        assert client.infer(request).outputs[0].data == right
+        post, wait = client.method("InferPost", rt.InferPostResponse), client.method("InferWait", rt.InferResponse)
+        cookies = {post(request, timeout=fake.SECONDS).cookie for _ in range(8)}
+        assert len(cookies) == 8
+        for cookie in cookies:
+            assert wait(rt.InferWaitRequest(cookie=cookie), timeout=fake.SECONDS).outputs[0].data == right
+        stream = client.method("InferStream", rt.InferStreamResponse, "stream_stream")
+        answers = list(stream(iter([rt.InferStreamRequest(id=i, request=request) for i in range(1, 9)]), timeout=fake.SECONDS))
+        assert sorted(a.id for a in answers) == list(range(1, 9))
+        assert all(a.response.outputs[0].data == right for a in answers), answers
         client.unload(name)
 
 
@@ -233,12 +244,14 @@ def check_left(host):
 
 
 def check_stats(client):
-    try:
-        stats = client.method("GetStats", rt.GetStatsResponse)(rt.GetStatsRequest(), timeout=fake.SECONDS)
-    except grpc.RpcError as error:
-        assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
-        return
-    assert (stats.sessions, stats.regions, stats.region_bytes) == (0, 0, 0), stats
+    def left():
+        try:
+            stats = client.method("GetStats", rt.GetStatsResponse)(rt.GetStatsRequest(), timeout=fake.SECONDS)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+            return (0, 0, 0)
+        return (stats.sessions, stats.regions, stats.region_bytes)
+    fake.wait_until(lambda: left() == (0, 0, 0), "no sessions and regions are left")
 
 
 def run(directory):

@@ -230,6 +230,37 @@ KTEST(client_async, callbacks_submit)
     fake_stop(&f);
 }
 
+static void done_slowly(void *user, kaena_request *request)
+{
+    ask *a = user;
+    (void)request;
+    usleep(50000);
+    a->status = a->y == a->x ? KAENA_OK : KAENA_INTERNAL;
+    atomic_fetch_add(&a->calls, 1);
+}
+
+/* Who has waited may free what the callback uses. */
+KTEST(client_async, waiting_waits_for_the_callback)
+{
+    fake f;
+    fake_start(&f, "a");
+    kaena_client *client = open_client(f.address, true);
+    kaena_model *model = open_model(client, "echo");
+    for (int i = 0; i < 3; i++) {
+        ask *a = calloc(1, sizeof *a);
+        kaena_err err;
+        prepare(a, 1, 0);
+        KTEST_OK(err, kaena_model_submit(model, &a->call, done_slowly, a, &a->request, &err));
+        kaena_request *request = a->request;
+        cr_assert(kaena_request_wait(request, -1) == 1);
+        cr_assert(atomic_load(&a->calls) == 1);
+        free(a);
+        kaena_request_release(request);
+    }
+    kaena_client_close(client);
+    fake_stop(&f);
+}
+
 KTEST(client_async, release_cancels_and_memory_is_the_callers_again)
 {
     fake f;

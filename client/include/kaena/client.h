@@ -502,8 +502,8 @@ typedef void kaena_done(void *user, kaena_request *request);
 kaena_status kaena_model_submit(kaena_model *model, kaena_infer_call *call, kaena_done *done,
                                 void *user, kaena_request **out_request, kaena_err *err);
 
-/* Waits until the request is done, for |timeout_ms| at most; 0 only looks, below 0 there is no
- * limit. 1: it is done. */
+/* Waits until the request is done and its callback has returned, for |timeout_ms| at most; 0 only
+ * looks, below 0 there is no limit. 1: so it is. */
 int kaena_request_wait(kaena_request *request, int64_t timeout_ms);
 
 /* What became of a request that is done; FAILED_PRECONDITION before that. */
