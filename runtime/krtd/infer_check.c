@@ -244,10 +244,13 @@ static kaena_status select_rest(const char *model, const krt_image_info *info,
 {
     KAENA_TRY(select_outputs(model, info, message, wire, s, err));
     KAENA_TRY(select_places(model, info, message, wire, s, err));
-    if (wire->priority < KRT_PRIORITY_MIN || wire->priority > KRT_PRIORITY_MAX)
-        return KAENA_FAIL(err, INVALID_ARGUMENT,
-                          "model '%s': priority %" PRId32 ": must be %d to %d", model,
-                          wire->priority, KRT_PRIORITY_MIN, KRT_PRIORITY_MAX);
+    if (wire->priority < KRT_PRIORITY_MIN || wire->priority > KRT_PRIORITY_MAX) {
+        kaena_status st =
+            KAENA_FAIL(err, INVALID_ARGUMENT, "model '%s': priority %" PRId32 ": must be %d to %d",
+                       model, wire->priority, KRT_PRIORITY_MIN, KRT_PRIORITY_MAX);
+        kaena_err_hint(err, "0 is normal, higher goes first");
+        return st;
+    }
     s->priority = wire->priority;
     s->check_finite = wire->check_finite;
     return KAENA_OK;

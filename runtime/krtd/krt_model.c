@@ -10,6 +10,7 @@
 #include "checked.h"
 #include "infer_run.h"
 #include "krt_group.h"
+#include "krt_log.h"
 #include "log.h"
 #include "rpc_pb.h"
 
@@ -395,7 +396,7 @@ void krt_model_unload(krt_model *m, krpc_call *call)
     (void)pthread_mutex_unlock(&m->lock);
     if (st != KAENA_OK) {
         if (call)
-            krpc_fail(call, &err);
+            krt_fail(call, m->name, &err);
         return;
     }
     (void)KRT_FAIL(&err, ABORTED, MODEL_UNLOADED,

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "krt_group.h"
+#include "krt_log.h"
 #include "krt_model.h"
 #include "rpc_pb.h"
 
@@ -41,7 +42,7 @@ ProtobufCMessage *krt_request(krpc_call *call, const ProtobufCMessageDescriptor 
     if (krpc_pb_parse(krpc_call_request(call), type, arena, &m, &err) == KAENA_OK)
         return m;
     kaena_arena_fini(arena);
-    krpc_fail(call, &err);
+    krt_fail(call, NULL, &err);
     return NULL;
 }
 

@@ -19,6 +19,7 @@
 #include "krt_beneath.h"
 #include "krt_clients.h"
 #include "krt_group.h"
+#include "krt_log.h"
 #include "krt_model.h"
 #include "log.h"
 #include "rpc_pb.h"
@@ -51,10 +52,8 @@ static void end(load *l, grpc_byte_buffer *reply, const kaena_err *err)
 {
     krt_daemon *d = l->daemon;
     krpc_call *call = l->call;
-    if (!reply) {
-        kaena_log(KAENA_LOG_WARNING, "load of '%s' failed: %s", *l->name ? l->name : l->path,
-                  err->what);
-    }
+    if (!reply)
+        krt_log_failure(krpc_call_request_id(call), *l->name ? l->name : NULL, err);
     grpc_byte_buffer_destroy(l->message);
     if (l->fd >= 0)
         (void)close(l->fd);
@@ -424,35 +423,26 @@ static void on_options(krpc_call *call, grpc_byte_buffer *message, void *arg)
     }
 }
 
-void krt_load(krpc_call *call, void *user)
+/* A place among the loads in progress. */
+static kaena_status begin(krt_daemon *d, krpc_call *call, load **out, kaena_err *err)
 {
-    krt_daemon *d = user;
-    kaena_err err;
-    if (!krt_accept(d, &err)) {
-        krpc_fail(call, &err);
-        return;
-    }
-    krpc_call_on_close(call, krt_release_on_close, d);
     krt_caller caller;
-    if (krt_caller_enter(d, call, &caller, &err) != KAENA_OK) {
-        krpc_fail(call, &err);
-        return;
-    }
+    uint64_t most = d->config->limits.loads;
+    KAENA_TRY(krt_caller_enter(d, call, &caller, err));
     (void)pthread_mutex_lock(&d->lock);
-    bool room = d->n_loads < d->config->limits.loads;
-    d->n_loads += room;
-    (void)pthread_mutex_unlock(&d->lock);
+    bool room = d->n_loads < most;
     load *l = room ? calloc(1, sizeof *l) : NULL;
+    d->n_loads += l != NULL;
+    (void)pthread_mutex_unlock(&d->lock);
     if (!l) {
-        (void)KRT_FAIL(&err, RESOURCE_EXHAUSTED, LIMIT,
-                       "%" PRIu64 " loads are in progress, the limit of this daemon",
-                       d->config->limits.loads);
-        err.needed = d->config->limits.loads + 1;
-        err.available = d->config->limits.loads;
-        kaena_err_hint(&err, "try again when one has ended");
         krt_caller_leave(&caller);
-        krpc_fail(call, &err);
-        return;
+        if (room)
+            return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "load: out of memory");
+        kaena_status st =
+            KRT_FAIL_LIMIT(err, most + 1, most,
+                           "%" PRIu64 " loads are in progress, the limit of this daemon", most);
+        kaena_err_hint(err, "try again when one has ended");
+        return st;
     }
     l->daemon = d;
     l->call = call;
@@ -462,5 +452,22 @@ void krt_load(krpc_call *call, void *user)
     kaena_arena_init(&l->arena, KRPC_PB_QUOTA);
     l->loading = (krt_loading){.owner = caller.owner, .call = call};
     krt_loading_enter(d, &l->loading);
-    next_message(l, on_options);
+    *out = l;
+    return KAENA_OK;
+}
+
+void krt_load(krpc_call *call, void *user)
+{
+    krt_daemon *d = user;
+    kaena_err err;
+    load *l = NULL;
+    if (!krt_accept(d, &err)) {
+        krt_fail(call, NULL, &err);
+        return;
+    }
+    krpc_call_on_close(call, krt_release_on_close, d);
+    if (begin(d, call, &l, &err) == KAENA_OK)
+        next_message(l, on_options);
+    else
+        krt_fail(call, NULL, &err);
 }

@@ -70,7 +70,7 @@ void krt_map_shared_memory(krpc_call *call, void *user)
     krt_daemon *d = user;
     kaena_err err;
     if (!krt_accept(d, &err)) {
-        krpc_fail(call, &err);
+        krt_fail(call, NULL, &err);
         return;
     }
     krpc_call_on_close(call, krt_release_on_close, d);

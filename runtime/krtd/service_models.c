@@ -1,6 +1,7 @@
 /* Runtime.ListModels, GetModel, Unload. */
 #include <stdlib.h>
 
+#include "krt_log.h"
 #include "krt_model.h"
 #include "rpc_pb.h"
 
@@ -47,7 +48,7 @@ void krt_get_model(krpc_call *call, void *user)
     krt_model *m = krt_model_find(d, q->name, &err);
     kaena_arena_fini(&in);
     if (!m) {
-        krpc_fail(call, &err);
+        krt_fail(call, NULL, &err);
         return;
     }
     kaena_arena_init(&arena, 0);
@@ -80,5 +81,5 @@ void krt_unload(krpc_call *call, void *user)
         (void)krt_model_unref(m);
         return;
     }
-    krpc_fail(call, &err);
+    krt_fail(call, NULL, &err);
 }

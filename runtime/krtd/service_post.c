@@ -55,6 +55,8 @@ typedef struct post {
     kaena_err err;
     size_t bytes;
     waiter *waiter;
+    waiter
+        *next_waiter; /* came while the answer was on its way to |waiter|: gets it if that fails */
 } post;
 
 /* An InferWait call. */
@@ -128,6 +130,29 @@ static void unref(post *p)
     free(p);
 }
 
+static kaena_status no_post(fate why, uint64_t cookie, kaena_err *err)
+{
+    return KAENA_FAIL(err, NOT_FOUND, "no posted request has cookie %" PRIu64 ": %s", cookie,
+                      fates[why]);
+}
+
+/* |w|, which may be NULL, has waited in vain. */
+static void disappoint(waiter *w, uint64_t cookie, fate why)
+{
+    krpc_call *call = w ? w->call : NULL;
+    kaena_err err;
+    if (w)
+        w->post = NULL;
+    if (!call)
+        return;
+    w->call = NULL;
+    if (why == SESSION_ENDED)
+        (void)KRT_FAIL(&err, ABORTED, NO_SESSION, "wait: the session has ended");
+    else
+        (void)no_post(why, cookie, &err);
+    krpc_fail(call, &err);
+}
+
 /* Takes |p| out of the table. Returns its inference, to be given up without the lock. */
 static krt_inference *forget(krt_posts *t, post *p, fate why)
 {
@@ -141,9 +166,9 @@ static krt_inference *forget(krt_posts *t, post *p, fate why)
         t->remembered[i].cookie = p->cookie;
         t->remembered[i].fate = why;
     }
-    if (p->waiter)
-        p->waiter->post = NULL;
-    p->waiter = NULL;
+    disappoint(p->waiter, p->cookie, why);
+    disappoint(p->next_waiter, p->cookie, why);
+    p->waiter = p->next_waiter = NULL;
     if (p->ticking)
         krpc_timer_cancel(&p->expiry);
     unref(p);
@@ -412,9 +437,14 @@ static void on_close(void *arg, bool cancelled)
     (void)pthread_mutex_lock(&t->lock);
     post *p = w->post;
     krpc_call *call = w->call;
-    if (p && cancelled) { /* the answer is still there for the next */
-        p->waiter = NULL;
-        if (p->done)
+    if (p && w == p->next_waiter) {
+        p->next_waiter = NULL;
+    } else if (p && cancelled) { /* the answer is still there for the next */
+        p->waiter = p->next_waiter;
+        p->next_waiter = NULL;
+        if (p->waiter)
+            deliver(p->waiter, p);
+        else if (p->done)
             keep(t, p);
     } else if (p) {
         r = forget(t, p, FETCHED);
@@ -427,12 +457,6 @@ static void on_close(void *arg, bool cancelled)
         krt_inference_unref(r);
 }
 
-static kaena_status no_post(const krt_posts *t, uint64_t cookie, kaena_err *err)
-{
-    return KAENA_FAIL(err, NOT_FOUND, "no posted request has cookie %" PRIu64 ": %s", cookie,
-                      fates[fate_of(t, cookie)]);
-}
-
 /* Has |w| wait for the post of that cookie, or answers it at once. */
 static kaena_status wait_for(krt_posts *t, waiter *w, uint64_t owner, uint64_t cookie,
                              kaena_err *err)
@@ -441,10 +465,13 @@ static kaena_status wait_for(krt_posts *t, waiter *w, uint64_t owner, uint64_t c
     (void)pthread_mutex_lock(&t->lock);
     post *p = *find(t, cookie);
     if (!p || (p->owner && p->owner != owner)) { /* strangers learn nothing */
-        st = no_post(t, cookie, err);
-    } else if (p->waiter) {
+        st = no_post(fate_of(t, cookie), cookie, err);
+    } else if (p->waiter && (p->waiter->call || p->next_waiter)) {
         st = KAENA_FAIL(err, FAILED_PRECONDITION,
                         "another call waits for the posted request of cookie %" PRIu64, cookie);
+    } else if (p->waiter) {
+        p->next_waiter = w;
+        w->post = p;
     } else {
         p->waiter = w;
         w->post = p;
@@ -510,23 +537,17 @@ krt_posts *krt_posts_destroy(krt_posts *t)
     return NULL;
 }
 
-/* Takes a post of |owner| out of the table; NULL: there is none. |*call|: who waited for it. */
-static krt_inference *take_of_owner(krt_posts *t, uint64_t owner, krpc_call **call)
+/* Takes a post of |owner| out of the table; NULL: there is none. */
+static krt_inference *take_of_owner(krt_posts *t, uint64_t owner)
 {
     krt_inference *r = NULL;
-    *call = NULL;
     (void)pthread_mutex_lock(&t->lock);
     for (size_t b = 0; b < BUCKETS && !r; b++) {
         post *p = t->buckets[b];
         while (p && p->owner != owner)
             p = p->next;
-        if (!p)
-            continue;
-        if (p->waiter) {
-            *call = p->waiter->call;
-            p->waiter->call = NULL;
-        }
-        r = forget(t, p, SESSION_ENDED);
+        if (p)
+            r = forget(t, p, SESSION_ENDED);
     }
     (void)pthread_mutex_unlock(&t->lock);
     return r;
@@ -535,12 +556,7 @@ static krt_inference *take_of_owner(krt_posts *t, uint64_t owner, krpc_call **ca
 void krt_posts_drop(krt_posts *t, uint64_t owner)
 {
     krt_inference *r;
-    krpc_call *call;
-    while ((r = take_of_owner(t, owner, &call))) {
-        kaena_err err;
-        (void)KRT_FAIL(&err, ABORTED, NO_SESSION, "wait: the session has ended");
-        if (call)
-            krpc_fail(call, &err);
+    while ((r = take_of_owner(t, owner))) {
         krt_run_cancel(r);
         krt_inference_unref(r);
     }

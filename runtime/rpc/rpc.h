@@ -182,9 +182,10 @@ typedef void krpc_send_done(krpc_call *call, bool ok, void *arg);
 void krpc_call_send(krpc_call *call, grpc_byte_buffer *message, krpc_send_done *done, void *arg);
 
 /* |fn| is called exactly once, on the completion-queue thread: with |cancelled| when the client has
- * given up, is gone, or its deadline has passed before an answer (the call is then still owed one),
- * without when the answer is out. The answer of another thread may overtake it: |arg| is the
- * callee's to keep alive, and |fn| gets no call. Only in a handler, before it answers. */
+ * given up, is gone, or its deadline has passed before all of an answer was sent (the call is still
+ * owed one, then, unless it has got one), without when the answer is out. The answer of another
+ * thread may overtake it: |arg| is the callee's to keep alive, and |fn| gets no call. Only in a
+ * handler, before it answers. */
 void krpc_call_on_close(krpc_call *call, void (*fn)(void *arg, bool cancelled), void *arg);
 
 /* Cancelled, gone, or past its deadline: an answer would reach nobody. Thread: any. */

@@ -42,7 +42,8 @@ struct krpc_call {
 
     _Atomic bool close_asked;
     bool close_in_final;
-    bool close_seen, answer_left; /* completion-queue thread only */
+    bool close_seen, answer_left; /* this and the next: completion-queue thread only */
+    bool answer_lost;             /* the client went before it was sent */
     int core_cancelled;           /* written by the core with RECV_CLOSE */
     _Atomic bool cancelled;
     void (*on_close)(void *arg, bool cancelled);
@@ -141,7 +142,7 @@ static void on_closed(krpc_tag *tag, bool ok)
     if (call->core_cancelled)
         closed(call, true);
     else if (call->answer_left)
-        closed(call, false);
+        closed(call, call->answer_lost);
     else /* the core closes a call when its last bytes are about to be written */
         call->close_seen = true;
     unref(call);
@@ -207,12 +208,12 @@ static bool refuse_hoarder(krpc_call *call)
 
 static void on_final(krpc_tag *tag, bool ok)
 {
-    (void)ok;
     krpc_call *call = KRPC_CONTAINER(tag, krpc_call, final);
     uncount_unsent(call);
     call->answer_left = true;
+    call->answer_lost = !ok || (call->close_in_final && call->core_cancelled);
     if (call->close_in_final || call->close_seen)
-        closed(call, false);
+        closed(call, call->answer_lost);
     unref(call);
 }
 

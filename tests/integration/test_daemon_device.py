@@ -11,6 +11,7 @@ import daemon
 import fake
 from fake import Krtd, Reason, rt, tensors
 from grpc import StatusCode
+from test_daemon_memory import Memory, map_memory, place
 
 OUTPUTS = 10
 
@@ -53,6 +54,23 @@ class Device(fake.TestCase):
             calls = [(s, client.infer_later(self.request(name, s))) for _ in range(20) for name in "ab" for s in shades]
             for shade, call in calls:
                 self.assertEqual(call.result().outputs[0].data, alone[shade])
+
+    def test_shared_memory(self):
+        with self.krtd("--threads", "2") as krtd, krtd.client() as client, Memory(1 << 20) as memory:
+            self.load(client, self.neff, "a")
+            region = map_memory(client, memory)
+            for n in range(16):
+                ask = self.request("a", n / 16)
+                expected = client.infer(ask).outputs[0]
+                data = ask.inputs[0].data
+                at = n * 8192 + (n % 4)  # aligned, and not
+                memory.bytes[at:at + len(data)] = data
+                ask.inputs[0].shared.CopyFrom(tensors.SharedRange(region=region, offset=at, size=len(data)))
+                self.assertEqual(client.infer(ask).outputs[0].data, expected.data)
+                to = 524288 + n * 64 + (n % 3)
+                ask.places.append(place(region, to, len(expected.data), expected.name))
+                self.assertEqual(client.infer(ask).outputs[0].shared.size, len(expected.data))
+                self.assertEqual(memory.bytes[to:to + len(expected.data)], expected.data)
 
     def test_a_file_that_is_truncated_while_mapped(self):
         with self.krtd() as krtd, krtd.client() as client:

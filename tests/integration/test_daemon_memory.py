@@ -178,8 +178,11 @@ class Regions(fake.TestCase):
     @unittest.skipIf(os.getuid() != 0, "only root can give an object away")
     def test_memory_of_another_user(self):
         with Krtd() as krtd, krtd.client() as client, Memory() as memory:
+            os.fchmod(memory.fd, 0o666)
             os.chown(memory.fd, 65534, 65534)
             self.fails(StatusCode.PERMISSION_DENIED, map_memory, client, memory, says="it belongs to uid 65534")
+            os.fchmod(memory.fd, 0o600)  # not even root's daemon opens it: it has given up such rights
+            self.fails(StatusCode.PERMISSION_DENIED, map_memory, client, memory)
 
     def test_only_over_unix_sockets(self):
         with Krtd() as krtd, fake.Client(krtd.tcp) as client, Memory() as memory:

@@ -100,17 +100,24 @@ class Posts(fake.TestCase):
             return True
         return False
 
-    def test_clients_that_go_while_the_answer_is_on_its_way(self):
+    def test_a_client_that_goes_while_the_answer_is_on_its_way(self):
         n = 4 << 20
         with Krtd() as krtd, krtd.client() as client:
             client.load(model(inputs=["x float32 2"], outputs=[f"y float32 {n}"]))
             cookie = post(client)
             fake.wait_until(lambda: client.model("m").inferences == 1, "it is there")
-            for _ in range(5):
-                with fake.Client(krtd.socket) as other:
-                    wait_later(other, cookie).cancel()
+            unread = client.method("InferWait", rt.InferResponse, "unary_stream")  # a stream is read only on demand
+            for _ in range(3):
+                first = unread(rt.InferWaitRequest(cookie=cookie), timeout=fake.SECONDS)
+                first.initial_metadata()  # it is being sent
+                second = unread(rt.InferWaitRequest(cookie=cookie), timeout=fake.SECONDS)
+                fake.wait_until(lambda: self.taken(client, cookie), "the second waits for what becomes of the first")
+                first.cancel()
+                second.initial_metadata()  # now it is the second's
+                second.cancel()
             fake.wait_until(lambda: not self.taken_now(client, cookie), "nobody waits any more")
             self.assertEqual(len(self.last.outputs[0].data), 4 * n)
+            self.fails(StatusCode.NOT_FOUND, wait, client, cookie, says="has been fetched")
 
     def test_the_posting_client_may_go(self):
         with Krtd() as krtd, krtd.client() as other:

@@ -195,10 +195,25 @@ class Killed(fake.TestCase):
 import sys; sys.path.insert(0, {path!r})
 import threading, time, fake
 from fake import rt, model, request
+from test_daemon_memory import Memory, map_memory, place, shared
+from test_daemon_post import post
+from test_daemon_stream import Stream
 client = fake.Client({target!r})
 s = client.session()
 client.load(model("mine", sleep_ms=50))
+client.load(model("large", outputs=["y float32 1000000"]))
+memory = Memory()
+region = map_memory(client, memory)
 calls = [client.infer_later(request("mine")) for _ in range(20)]
+calls += [client.infer_later(rt.InferRequest(model="mine", inputs=[shared(region)], places=[place(region, 64)]))
+          for _ in range(20)]
+stream = Stream(client)
+for id in range(40):
+    stream.send(id, request("mine" if id % 2 else "large"))  # nobody reads the answers
+for _ in range(10):
+    post(client, request("mine"))
+    post(client, request("large"))
+unread = client.method("InferWait", rt.InferResponse).future(rt.InferWaitRequest(cookie=post(client, request("mine"))))
 def messages():
     yield rt.LoadRequest(options=rt.LoadOptions(name="half", size=100 << 20))
     for _ in range(10):
@@ -217,10 +232,13 @@ client.load_messages(messages())
                 body = self.BODY.format(path=str(pathlib.Path(__file__).parent), target=krtd.socket)
                 process = subprocess.Popen([sys.executable, "-c", body])
                 try:
-                    fake.wait_until(lambda: krtd.memory_files() == 1, "half a model")
+                    fake.wait_until(lambda: krtd.held()["mapped"] == 1 and krtd.memory_files() == 1,
+                                    "a region and half a model")
                 finally:
                     process.kill()
                     process.wait()
+                    for left in pathlib.Path("/dev/shm").glob(f"kaena-test-{process.pid}-*"):
+                        left.unlink()
                 fake.wait_until(lambda: names(client) == [], "the models are gone")
                 fake.wait_until(lambda: krtd.held() == before, f"descriptors and mappings are as before: {before}")
 
