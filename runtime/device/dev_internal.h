@@ -189,6 +189,8 @@ void *dev_out_buffer(const dev_context *c, uint32_t i);
 
 /* Zeroed pages, pre-faulted if |touch|; NULL: none left. */
 void *dev_pages(size_t bytes, bool touch);
+/* Has the pages of a mapped file read, as far as they are there; |p| is aligned to the page. */
+void dev_pages_read(const void *p, size_t bytes);
 void dev_pages_free(void *p, size_t bytes);
 
 #endif

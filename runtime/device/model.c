@@ -1,12 +1,9 @@
 /* Loading: place, charge, predecode, allocate; unloading. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "checked.h"
 #include "dev_internal.h"
-
-#define POPULATE_BYTES (UINT64_C(2) << 20)
 
 /* --- What it takes
  * ---------------------------------------------------------------------------------------------------------
@@ -229,19 +226,6 @@ static kaena_status make_context(dev_model *m, dev_context *c, kaena_err *err)
     return KAENA_OK;
 }
 
-/* The pages of the weights, so that the first inference does not fault on each: in pieces, for the
- * kernel lets nobody else change the process's mappings meanwhile. Where the file is gone by now
- * this fails, and so will the inference. */
-static void populate(const dev_model *m)
-{
-    uint64_t bytes;
-    const uint8_t *weights = neff_weights(m->neff, &bytes);
-    for (uint64_t at = 0; weights && at < bytes; at += POPULATE_BYTES) {
-        uint64_t n = bytes - at < POPULATE_BYTES ? bytes - at : POPULATE_BYTES;
-        (void)madvise((void *)(uintptr_t)(weights + at), n, MADV_POPULATE_READ);
-    }
-}
-
 static kaena_status build(dev_model *m, kaena_err *err)
 {
     KAENA_TRY(predecode(m, err));
@@ -251,7 +235,11 @@ static kaena_status build(dev_model *m, kaena_err *err)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for contexts");
     for (uint32_t i = 0; i < m->n_contexts; i++)
         KAENA_TRY(make_context(m, &m->context[i], err));
-    populate(m);
+    /* So that the first inference does not fault on each of them. Where the file is gone meanwhile
+     * this fails, and so will the inference. */
+    uint64_t bytes;
+    const uint8_t *weights = neff_weights(m->neff, &bytes);
+    dev_pages_read(weights, bytes);
     return KAENA_OK;
 }
 

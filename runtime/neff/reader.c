@@ -329,11 +329,19 @@ static kaena_status read_all(neff_file *f, kaena_err *err)
  * ------------------------------------------------------------------------------------------------------------------
  */
 
+/* In pieces: nobody of the process can map anything while the kernel takes a mapping apart. */
+static void unmap(const uint8_t *p, size_t bytes)
+{
+    const size_t piece = (size_t)2 << 20;
+    for (size_t at = 0; at < bytes; at += piece)
+        (void)munmap((void *)(uintptr_t)(p + at), bytes - at < piece ? bytes - at : piece);
+}
+
 static neff_file *destroy(neff_file *f)
 {
     kaena_fault_remove(f->weights_fault);
     if (f->weights)
-        (void)munmap((void *)(uintptr_t)f->weights, f->weights_bytes);
+        unmap(f->weights, f->weights_bytes);
     (void)close(f->fd);
     kaena_arena_fini(&f->meta_arena);
     kaena_arena_fini(&f->arena);
