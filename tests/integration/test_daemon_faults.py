@@ -53,11 +53,12 @@ client.load_messages(messages())
             client.load(model("other"))
             self.killed(krtd, body, lambda: client.model("m").queued == 5)
             fake.wait_until(lambda: client.model("m").queued == 0, "what waited has left the queue")
-            fake.wait_until(lambda: client.model("m").inferences == 1, "what ran has ended")
+            fake.wait_until(lambda: client.model("m").inferences + client.model("m").failures == 6, "what ran has ended")
+            self.assertEqual(client.model("m").executions, 1, "what was cancelled never ran")
             self.assertEqual(client.infer(request("other")).outputs[0].data, tensor().data)
             self.assertEqual(client.infer(request()).outputs[0].data, tensor().data)
             m = client.model("m")
-            self.assertEqual((m.inferences, m.failures), (2, 5), "what was cancelled never ran")
+            self.assertEqual((m.executions, m.inferences + m.failures), (2, 7))
 
     def test_a_cancelled_request_leaves_the_queue_and_never_runs(self):
         with Krtd() as krtd, krtd.client() as client:
