@@ -37,6 +37,7 @@ struct kaena_client {
     kaena_loop *loop;
     kaena_sessions *sessions; /* made with the client */
     kaena_model *models;      /* open handles */
+    kaena_tls tls;            /* of its endpoints */
     struct kaena_pool *pool;  /* made with the client; NULL: memory is shared with no daemon */
     void (*log)(void *user, const char *text);
     void *log_user;

@@ -29,7 +29,7 @@
 struct kaena_conn {
     atomic_int refs; /* the endpoint's, and one for each call */
     atomic_bool cut;
-    int fd; /* a duplicate of the one gRPC owns, to poll and to cut */
+    int fd; /* a duplicate of the one gRPC owns, to poll and to cut; -1 with TLS */
     grpc_channel *channel;
     char *address;
 };
@@ -69,14 +69,22 @@ bool kaena_conn_alive(const kaena_conn *conn)
 {
     if (atomic_load(&conn->cut))
         return false;
+    if (conn->fd < 0) /* TLS */
+        return grpc_channel_check_connectivity_state(conn->channel, 0) == GRPC_CHANNEL_READY;
     struct pollfd p = {.fd = conn->fd, .events = POLLRDHUP};
     return poll(&p, 1, 0) == 0;
+}
+
+bool kaena_conn_is_ours(const kaena_conn *conn)
+{
+    return conn->fd >= 0;
 }
 
 void kaena_conn_cut(kaena_conn *conn)
 {
     atomic_store(&conn->cut, true);
-    (void)shutdown(conn->fd, SHUT_RDWR);
+    if (conn->fd >= 0)
+        (void)shutdown(conn->fd, SHUT_RDWR);
 }
 
 static kaena_status fail_errno(const char *address, int e, kaena_err *err)
@@ -199,13 +207,13 @@ static grpc_arg integer(const char *key, int value)
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
 }
 
-static grpc_channel *channel_on(int fd, const char *address)
+#define CHANNEL_ARGS 9
+
+/* How every channel behaves; |list| has room for CHANNEL_ARGS. */
+static grpc_channel_args channel_args(grpc_arg *list)
 {
-    char authority[] = "localhost", agent[] = "libkaena/" KAENA_VERSION;
-    grpc_arg list[] = {
-        {.type = GRPC_ARG_STRING,
-         .key = (char *)GRPC_ARG_DEFAULT_AUTHORITY,
-         .value.string = authority},
+    static char agent[] = "libkaena/" KAENA_VERSION;
+    const grpc_arg common[] = {
         {.type = GRPC_ARG_STRING,
          .key = (char *)GRPC_ARG_PRIMARY_USER_AGENT_STRING,
          .value.string = agent},
@@ -215,29 +223,74 @@ static grpc_channel *channel_on(int fd, const char *address)
         integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
         integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0), /* any number */
     };
-    const grpc_channel_args args = {.num_args = sizeof list / sizeof list[0], .args = list};
+    memcpy(list, common, sizeof common);
+    return (grpc_channel_args){.num_args = sizeof common / sizeof common[0], .args = list};
+}
+
+static grpc_channel *channel_on(int fd, const char *address)
+{
+    static char authority[] = "localhost";
+    grpc_arg list[CHANNEL_ARGS];
+    grpc_channel_args args = channel_args(list);
+    list[args.num_args++] = (grpc_arg){.type = GRPC_ARG_STRING,
+                                       .key = (char *)GRPC_ARG_DEFAULT_AUTHORITY,
+                                       .value.string = authority};
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
     grpc_channel *channel = grpc_channel_create_from_fd(address, fd, plain, &args);
     grpc_channel_credentials_release(plain);
     return channel;
 }
 
-static kaena_status conn_open(const char *address, int64_t deadline_ns, kaena_conn **out,
-                              kaena_err *err)
+/* ---- TLS ---- */
+
+/* gRPC takes no descriptor of ours for TLS: the channel connects itself. */
+static grpc_channel *channel_to(const char *address, const kaena_tls *tls)
 {
-    int fd = -1;
-    int64_t latest_ns = kaena_now_ns() + CONNECT_NS;
-    if (deadline_ns > latest_ns)
-        deadline_ns = latest_ns;
-    if (strncmp(address, "unix:", 5) == 0)
-        KAENA_TRY(connect_unix(address, deadline_ns, &fd, err));
-    else
-        KAENA_TRY(connect_tcp(address, deadline_ns, &fd, err));
+    grpc_arg list[CHANNEL_ARGS];
+    grpc_channel_args args = channel_args(list);
+    /* A connection of its own, which is not made anew behind our back within a call. */
+    list[args.num_args++] = integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    list[args.num_args++] = integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+    if (tls->name)
+        list[args.num_args++] = (grpc_arg){.type = GRPC_ARG_STRING,
+                                           .key = (char *)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
+                                           .value.string = tls->name};
+    return grpc_channel_create(address, tls->credentials, &args);
+}
+
+/* Waits until the channel is connected. What gRPC says of why it is not stays in gRPC: so a daemon
+ * that is looked for in the plain way first tells whether anybody listens at all. */
+static kaena_status wait_ready(grpc_channel *channel, const char *address, int64_t deadline_ns,
+                               kaena_err *err)
+{
+    grpc_completion_queue *queue = grpc_completion_queue_create_for_pluck(NULL);
+    grpc_connectivity_state state = grpc_channel_check_connectivity_state(channel, 1);
+    while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_TRANSIENT_FAILURE &&
+           state != GRPC_CHANNEL_SHUTDOWN && kaena_now_ns() < deadline_ns) {
+        grpc_channel_watch_connectivity_state(channel, state, kaena_gpr_time(deadline_ns), queue,
+                                              queue);
+        (void)grpc_completion_queue_pluck(queue, queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        state = grpc_channel_check_connectivity_state(channel, 1);
+    }
+    grpc_completion_queue_shutdown(queue);
+    grpc_completion_queue_destroy(queue);
+    if (state == GRPC_CHANNEL_READY)
+        return KAENA_OK;
+    (void)KAENA_FAIL(err, UNAVAILABLE, "the daemon at %s does not agree on TLS", address);
+    kaena_err_hint(err, "does it speak TLS there, is its certificate for that host and of our CA, "
+                        "and does it want one of ours (--tls-cert)?");
+    return KAENA_UNAVAILABLE;
+}
+
+/* A connection over |fd|, which it takes; |tls|: over one that gRPC makes. */
+static kaena_status conn_create(const char *address, int fd, const kaena_tls *tls, kaena_conn **out,
+                                kaena_err *err)
+{
     kaena_conn *conn = calloc(1, sizeof *conn);
     char *copy = strdup(address);
-    int twin = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (!conn || !copy || twin < 0) {
-        kaena_status status = fail_errno(address, twin < 0 ? errno : ENOMEM, err);
+    int twin = tls ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (!conn || !copy || (!tls && twin < 0)) {
+        kaena_status status = fail_errno(address, !conn || !copy ? ENOMEM : errno, err);
         free(conn);
         free(copy);
         if (twin >= 0)
@@ -245,18 +298,44 @@ static kaena_status conn_open(const char *address, int64_t deadline_ns, kaena_co
         close(fd);
         return status;
     }
-    *conn =
-        (kaena_conn){.refs = 1, .fd = twin, .address = copy, .channel = channel_on(fd, address)};
+    if (tls)
+        close(fd);
+    *conn = (kaena_conn){.refs = 1,
+                         .fd = twin,
+                         .address = copy,
+                         .channel = tls ? channel_to(address, tls) : channel_on(fd, address)};
     *out = conn;
     return KAENA_OK;
 }
 
-kaena_status kaena_endpoint_init(kaena_endpoint *e, const char *address, kaena_err *err)
+static kaena_status conn_open(const char *address, const kaena_tls *tls, int64_t deadline_ns,
+                              kaena_conn **out, kaena_err *err)
+{
+    int fd = -1;
+    int64_t latest_ns = kaena_now_ns() + CONNECT_NS;
+    if (deadline_ns > latest_ns)
+        deadline_ns = latest_ns;
+    bool is_unix = strncmp(address, "unix:", 5) == 0;
+    if (is_unix || !tls->credentials)
+        tls = NULL;
+    if (is_unix)
+        KAENA_TRY(connect_unix(address, deadline_ns, &fd, err));
+    else
+        KAENA_TRY(connect_tcp(address, deadline_ns, &fd, err));
+    KAENA_TRY(conn_create(address, fd, tls, out, err));
+    kaena_status status = tls ? wait_ready((*out)->channel, address, deadline_ns, err) : KAENA_OK;
+    if (status != KAENA_OK)
+        kaena_conn_release(*out);
+    return status;
+}
+
+kaena_status kaena_endpoint_init(kaena_endpoint *e, const char *address, const kaena_tls *tls,
+                                 kaena_err *err)
 {
     char *copy = strdup(address);
     if (!copy)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
-    *e = (kaena_endpoint){.address = copy};
+    *e = (kaena_endpoint){.address = copy, .tls = tls};
     pthread_mutex_init(&e->lock, NULL);
     return KAENA_OK;
 }
@@ -309,7 +388,7 @@ kaena_status kaena_endpoint_acquire(kaena_endpoint *e, int64_t deadline_ns, kaen
         kaena_conn_release(conn);
     } while (conn);
     /* Not under the lock: another thread's deadline may be shorter. */
-    KAENA_TRY(conn_open(e->address, deadline_ns, &conn, err));
+    KAENA_TRY(conn_open(e->address, e->tls, deadline_ns, &conn, err));
     pthread_mutex_lock(&e->lock);
     if (e->count < KAENA_ENDPOINT_CONNS) {
         atomic_fetch_add(&conn->refs, 1);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "client_router.h"
+#include "client_tls.h"
 
 /* Shared by the calls on it and the endpoint it belongs to. */
 typedef struct kaena_conn kaena_conn;
@@ -22,6 +23,9 @@ const char *kaena_conn_address(const kaena_conn *conn);
 
 /* False once the daemon has closed its end, or the connection was cut. One system call. */
 bool kaena_conn_alive(const kaena_conn *conn);
+/* Whether it may be cut. Not with TLS, where gRPC connects: then the caller's buffers must not be
+ * sent from where they lie, and a call that fails may have been lost even when nothing was sent. */
+bool kaena_conn_is_ours(const kaena_conn *conn);
 
 /* Ends every call on the connection. */
 void kaena_conn_cut(kaena_conn *conn);
@@ -34,12 +38,14 @@ void kaena_conn_cut(kaena_conn *conn);
 typedef struct kaena_endpoint {
     pthread_mutex_t lock;
     char *address;
+    const kaena_tls *tls;
     kaena_conn *conns[KAENA_ENDPOINT_CONNS]; /* under |lock|, as the next */
     size_t count;
 } kaena_endpoint;
 
+/* |tls| lives longer. */
 kaena_status kaena_endpoint_init(kaena_endpoint *endpoint, const char *address,
-                                 kaena_err *err) KAENA_CHECKED;
+                                 const kaena_tls *tls, kaena_err *err) KAENA_CHECKED;
 void kaena_endpoint_fini(kaena_endpoint *endpoint);
 
 /* Gives a live connection for one call, made now if need be; kaena_conn_release when the call is

@@ -287,8 +287,9 @@ typedef struct plan {
     uint64_t total, pinned;
 } plan;
 
+/* |pins|: large inputs are sent from where they lie. */
 static kaena_status plan_inputs(const kaena_infer_call *call, const kaena_wire_shared *shared,
-                                plan *p, kaena_err *err)
+                                bool pins, plan *p, kaena_err *err)
 {
     for (size_t i = 0; i < call->input_count; i++) {
         const kaena_tensor *t = &call->inputs[i];
@@ -296,7 +297,8 @@ static kaena_status plan_inputs(const kaena_infer_call *call, const kaena_wire_s
         KAENA_TRY(check_input(t, i, err));
         KAENA_TRY(measure(t, range, &p->inputs[i], err));
         p->total += bytes_field_size(p->inputs[i].message);
-        if (!range && t->kind == KAENA_TENSOR && t->dtype != KAENA_STRING && t->bytes > COPY_BYTES)
+        if (pins && !range && t->kind == KAENA_TENSOR && t->dtype != KAENA_STRING &&
+            t->bytes > COPY_BYTES)
             p->pinned += t->bytes;
     }
     return KAENA_OK;
@@ -318,7 +320,7 @@ static kaena_status plan_outputs(const kaena_infer_call *call, const kaena_wire_
 }
 
 static kaena_status plan_request(const kaena_infer_call *call, const kaena_wire_shared *shared,
-                                 plan *p, kaena_err *err)
+                                 bool pins, plan *p, kaena_err *err)
 {
     if (call->priority < -8 || call->priority > 7)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "priority %d is not in -8..7",
@@ -326,7 +328,7 @@ static kaena_status plan_request(const kaena_infer_call *call, const kaena_wire_
     p->total = bytes_field_size(strlen(call->model));
     p->total += call->priority ? 1 + varint_size((uint64_t)(int64_t)call->priority) : 0;
     p->total += call->check_finite ? 2 : 0;
-    KAENA_TRY(plan_inputs(call, shared, p, err));
+    KAENA_TRY(plan_inputs(call, shared, pins, p, err));
     KAENA_TRY(plan_outputs(call, shared, p, err));
     if (p->total > MAX_MESSAGE)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "the inputs do not fit into a message of 2 GiB");
@@ -368,7 +370,7 @@ kaena_status kaena_wire_encode_infer(const kaena_infer_call *call, const kaena_w
         return KAENA_FAIL(err, INVALID_ARGUMENT, "no model is named");
     plan p = {.inputs = calloc(call->input_count + 1, sizeof *p.inputs)};
     grpc_slice *slices = calloc(2 * call->input_count + 1, sizeof *slices);
-    kaena_status status = p.inputs && slices ? plan_request(call, shared, &p, err)
+    kaena_status status = p.inputs && slices ? plan_request(call, shared, pin != NULL, &p, err)
                                              : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     if (status == KAENA_OK)
         *out = write_request(call, shared, &p, pin, slices);

@@ -159,6 +159,8 @@ kaena_status kaena_inference_encode(kaena_inference *inf, kaena_target *target, 
 {
     bool shared = inf->shares && share_with(inf, target->daemon);
     target->session = shared ? inf->shares->token : NULL;
+    if (!kaena_conn_is_ours(target->conn))
+        pin = NULL;
     return kaena_wire_encode_infer(&inf->made, shared ? &inf->shares->wire : NULL, pin, out_request,
                                    err);
 }

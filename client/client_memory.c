@@ -11,6 +11,7 @@
 #include "client_session.h"
 #include "kaena/v1/runtime.pb-c.h"
 
+#define DEFAULT_BYTES (UINT64_C(256) << 20)
 #define MAP_NS (INT64_C(5000) * 1000000)
 
 static bool is_local(const kaena_client *client, size_t daemon)
@@ -117,9 +118,9 @@ kaena_status kaena_client_make_pool(kaena_client *client, const kaena_client_opt
         any = any || is_local(client, i);
     client->log = options->log;
     client->log_user = options->log_user;
-    if (!any || options->no_shared_memory || !options->shared_memory_bytes)
+    if (!any || options->no_shared_memory)
         return KAENA_OK;
-    uint64_t limit = options->shared_memory_bytes;
+    uint64_t limit = options->shared_memory_bytes ? options->shared_memory_bytes : DEFAULT_BYTES;
     client->pool = kaena_pool_create(client->endpoint_count, limit, &ops, client);
     return client->pool ? KAENA_OK : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
 }

@@ -53,9 +53,14 @@ static kaena_status find_replica(void *user, size_t daemon, kaena_outcome *outco
     request.name = (char *)m->replicas.places.model;
     kaena_ask ask = {"GetModel", &request.base, &kaena__v1__get_model_response__descriptor,
                      kaena_take_got_model, &info};
-    KAENA_TRY(kaena_attempt_on(m->client, daemon, kaena_now_ns() + FIND_NS,
-                               kaena_keeper_stopping(m->client), kaena_attempt_ask, &ask, outcome,
-                               err));
+    const atomic_bool *stop = kaena_keeper_stopping(m->client);
+    int64_t deadline_ns = kaena_now_ns() + FIND_NS;
+    char token[KAENA_TOKEN_TEXT];
+    /* Over TCP a model outlives its session's stream for a while: it is kept by coming back. */
+    if (m->has_artifact && !m->artifact.options.persistent)
+        KAENA_TRY(kaena_session_open(m->client, daemon, deadline_ns, stop, token, outcome, err));
+    KAENA_TRY(kaena_attempt_on(m->client, daemon, deadline_ns, stop, kaena_attempt_ask, &ask,
+                               outcome, err));
     if (info->state != KAENA_MODEL_READY) {
         *outcome = KAENA_OUTCOME_LATER;
         kaena_status status = KAENA_FAIL(err, UNAVAILABLE, "the model '%s' on %s is not ready",

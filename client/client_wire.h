@@ -27,10 +27,11 @@ typedef struct kaena_wire_shared {
     void *const *output_data;        /* [output_count]: where the room is in our memory */
 } kaena_wire_shared;
 
-/* Encodes the request; |shared| may be NULL. Inputs above a few KiB are not copied: their memory
- * must not change or go away until |pin|, which begins at 0, is 0 again, after the buffer was
- * destroyed and gRPC has let go of it. INVALID_ARGUMENT names the tensor; RESOURCE_EXHAUSTED past 2
- * GiB. */
+/* Encodes the request; |shared| may be NULL. Without a |pin| everything is copied; with one, inputs
+ * above a few KiB are not: their memory must not change or go away until |pin|, which begins at 0,
+ * is 0 again, after the buffer was destroyed and gRPC has let go of it.
+ *
+ * INVALID_ARGUMENT names the tensor; RESOURCE_EXHAUSTED past 2 GiB. */
 kaena_status kaena_wire_encode_infer(const kaena_infer_call *call, const kaena_wire_shared *shared,
                                      kaena_wire_pin *pin, grpc_byte_buffer **out,
                                      kaena_err *err) KAENA_CHECKED;

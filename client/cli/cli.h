@@ -3,6 +3,7 @@
 #define KAENA_CLI_H
 
 #include <getopt.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -24,6 +25,7 @@ typedef struct cli_command {
 
 int cli_devices(const cli_command *self, int argc, char **argv);
 int cli_models(const cli_command *self, int argc, char **argv);
+int cli_groups(const cli_command *self, int argc, char **argv);
 int cli_load(const cli_command *self, int argc, char **argv);
 int cli_unload(const cli_command *self, int argc, char **argv);
 int cli_infer(const cli_command *self, int argc, char **argv);
@@ -35,8 +37,18 @@ int cli_fail(const kaena_err *err);
  * |problem| may be NULL where getopt has spoken already. */
 int cli_misused(const cli_command *self, const char *problem);
 
-/* A client for the address of --address. NULL: the failure is printed. */
+/* A client for the address of --address, in the terms of the command line. NULL: the failure is
+ * printed. */
 kaena_client *cli_connect(void);
+/* The same, sharing memory with daemons of this machine. */
+kaena_client *cli_connect_sharing(void);
+
+/* The options of listings: --json. False: misused. */
+bool cli_listing_options(const cli_command *self, int argc, char **argv, bool *out_json);
+/* Takes |root|, NULL = it could not be made; gives the exit status. */
+int cli_print_json(json_t *root);
+void cli_say_unreachable(size_t count);
+void cli_print_tensors(const char *title, const kaena_tensor_info *tensors, size_t count);
 
 /* A whole number >= |least|; false: it is not one. */
 bool cli_number(const char *text, long least, long *out);

@@ -1,6 +1,7 @@
 /* bench: requests from several threads, and what they took. */
 #include <jansson.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ typedef struct sample {
 typedef struct bench {
     kaena_client *client;
     const kaena_model_info *model;
+    kaena_model *handle; /* NULL: asked by name */
+    size_t async;        /* requests that a thread has under way; 0: one, in a call */
     const cli_inputs *inputs;
     atomic_long left; /* requests to make; unused with a time limit */
     bool timed;
@@ -79,10 +82,111 @@ static kaena_status request(const bench *b, kaena_tensor *outputs, sample *out, 
         if (outputs[i].dtype == KAENA_STRING)
             kaena_tensor_free(&outputs[i]);
     int64_t begin = now_ns();
-    KAENA_TRY(kaena_infer(b->client, &call, err));
+    KAENA_TRY(b->handle ? kaena_model_infer(b->handle, &call, err)
+                        : kaena_infer(b->client, &call, err));
     *out = (sample){now_ns() - begin, (int64_t)call.queue_ns, (int64_t)call.execute_ns};
     return KAENA_OK;
 }
+
+/* ---- Requests by handle ---- */
+
+/* One of those under way. */
+typedef struct slot {
+    kaena_infer_call call;
+    kaena_tensor *outputs;
+    kaena_request *request; /* NULL: none */
+    int64_t begin_ns;
+    _Atomic int64_t end_ns;
+} slot;
+
+static void on_done(void *user, kaena_request *request)
+{
+    slot *s = user;
+    (void)request;
+    atomic_store(&s->end_ns, now_ns());
+}
+
+static kaena_status slot_begin(bench *b, slot *s, kaena_err *err)
+{
+    s->call = (kaena_infer_call){.size = sizeof s->call,
+                                 .inputs = b->inputs->tensors,
+                                 .input_count = b->inputs->count,
+                                 .outputs = s->outputs,
+                                 .output_count = b->model->output_count};
+    for (size_t i = 0; i < s->call.output_count; i++)
+        if (s->outputs[i].dtype == KAENA_STRING)
+            kaena_tensor_free(&s->outputs[i]);
+    s->begin_ns = now_ns();
+    atomic_store(&s->end_ns, 0);
+    return kaena_model_submit(b->handle, &s->call, on_done, s, &s->request, err);
+}
+
+/* Waits for the answer; the callback may come a moment after the request is done. */
+static kaena_status slot_end(slot *s, sample *out, kaena_err *err)
+{
+    (void)kaena_request_wait(s->request, -1);
+    kaena_status status = kaena_request_status(s->request, err);
+    while (atomic_load(&s->end_ns) == 0)
+        sched_yield();
+    kaena_request_release(s->request);
+    s->request = NULL;
+    *out = (sample){atomic_load(&s->end_ns) - s->begin_ns, (int64_t)s->call.queue_ns,
+                    (int64_t)s->call.execute_ns};
+    return status;
+}
+
+static void run_slots(bench_thread *t, slot *slots)
+{
+    bench *b = t->shared;
+    size_t under_way = 0;
+    for (size_t i = 0; i < b->async && t->status == KAENA_OK && more(b); i++, under_way++)
+        t->status = slot_begin(b, &slots[i], &t->err);
+    for (size_t i = 0; under_way > 0; i = (i + 1) % b->async) {
+        sample s;
+        kaena_err err;
+        if (!slots[i].request)
+            continue;
+        kaena_status status = slot_end(&slots[i], &s, &err);
+        under_way--;
+        if (status == KAENA_OK && !add_sample(t, s))
+            status = KAENA_FAIL(&err, RESOURCE_EXHAUSTED, "out of memory");
+        if (status == KAENA_OK && t->status == KAENA_OK && more(b)) {
+            status = slot_begin(b, &slots[i], &err);
+            under_way += status == KAENA_OK;
+        }
+        if (status != KAENA_OK && t->status == KAENA_OK) {
+            t->status = status;
+            t->err = err;
+        }
+    }
+}
+
+static void *async_main(void *user)
+{
+    bench_thread *t = user;
+    bench *b = t->shared;
+    slot *slots = calloc(b->async, sizeof *slots);
+    bool good = slots != NULL;
+    for (size_t i = 0; i < b->async && good; i++) {
+        slots[i].outputs = calloc(b->model->output_count + 1, sizeof(kaena_tensor));
+        good = slots[i].outputs != NULL;
+    }
+    if (good)
+        run_slots(t, slots);
+    else
+        t->status = KAENA_FAIL(&t->err, RESOURCE_EXHAUSTED, "out of memory");
+    if (t->status != KAENA_OK)
+        atomic_store(&b->stop, true);
+    for (size_t i = 0; slots && i < b->async && slots[i].outputs; i++) {
+        for (size_t o = 0; o < b->model->output_count; o++)
+            kaena_tensor_free(&slots[i].outputs[o]);
+        free(slots[i].outputs);
+    }
+    free(slots);
+    return NULL;
+}
+
+/* ---- Calls ---- */
 
 static void *bench_main(void *user)
 {
@@ -195,7 +299,8 @@ static int run_threads(bench *b, size_t thread_count, long seconds, bool json)
     size_t started = 0;
     for (; started < thread_count; started++) {
         threads[started].shared = b;
-        if (pthread_create(&threads[started].thread, NULL, bench_main, &threads[started]) != 0)
+        if (pthread_create(&threads[started].thread, NULL, b->async ? async_main : bench_main,
+                           &threads[started]) != 0)
             break;
     }
     if (started < thread_count) {
@@ -221,32 +326,60 @@ typedef struct bench_options {
     const char *model;
     char **inputs;
     size_t input_count;
-    long requests, seconds, concurrency;
-    bool json;
+    long requests, seconds, concurrency, async;
+    bool json, shared_memory;
 } bench_options;
+
+/* Moves the inputs to where a local daemon reads them. */
+static kaena_status share_inputs(kaena_client *client, cli_inputs *inputs, kaena_err *err)
+{
+    for (size_t i = 0; i < inputs->count; i++) {
+        kaena_tensor *t = &inputs->tensors[i], shared = *t;
+        if (t->kind != KAENA_TENSOR || t->dtype == KAENA_STRING)
+            continue;
+        KAENA_TRY(kaena_tensor_alloc(client, t->bytes, &shared, err));
+        if (t->bytes)
+            memcpy(shared.data, t->data, t->bytes);
+        kaena_tensor_free(t);
+        *t = shared;
+    }
+    return KAENA_OK;
+}
 
 static int bench_model(const bench_options *o)
 {
-    kaena_client *client = cli_connect();
+    kaena_client *client = o->shared_memory ? cli_connect_sharing() : cli_connect();
     if (!client)
         return CLI_FAILED;
     kaena_model_info *model = NULL;
+    kaena_model *handle = NULL;
     cli_inputs inputs = {0};
     kaena_err err;
     kaena_status status = kaena_model_info_get(client, o->model, &model, &err);
     if (status == KAENA_OK)
         status = o->input_count ? cli_inputs_read(model, o->inputs, o->input_count, &inputs, &err)
                                 : cli_inputs_random(model, SEED, &inputs, &err);
+    const kaena_load_options load = {.size = sizeof load, .name = o->model};
+    if (status == KAENA_OK && (o->shared_memory || o->async))
+        status = kaena_model_open(client, NULL, &load, &handle, &err);
+    if (status == KAENA_OK && o->shared_memory)
+        status = share_inputs(client, &inputs, &err);
     int result;
     if (status != KAENA_OK) {
         result = cli_fail(&err);
     } else {
-        bench b = {.client = client, .model = model, .inputs = &inputs, .timed = o->requests == 0};
+        bench b = {.client = client,
+                   .model = model,
+                   .handle = handle,
+                   .async = (size_t)o->async,
+                   .inputs = &inputs,
+                   .timed = o->requests == 0};
         atomic_init(&b.left, o->requests);
         result = run_threads(&b, (size_t)o->concurrency, o->seconds, o->json);
     }
     cli_inputs_fini(&inputs);
     kaena_model_info_free(model);
+    kaena_model_close(handle);
     kaena_client_close(client);
     return result;
 }
@@ -260,6 +393,8 @@ static int parse_options(const cli_command *self, int argc, char **argv, bench_o
         {"concurrency", required_argument, NULL, 'c'},
         {"input", required_argument, NULL, 'i'},
         {"json", no_argument, NULL, 'j'},
+        {"shared-memory", no_argument, NULL, 'S'},
+        {"async", required_argument, NULL, 'a'},
         {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -283,12 +418,19 @@ static int parse_options(const cli_command *self, int argc, char **argv, bench_o
         case 'j':
             o->json = true;
             break;
+        case 'S':
+            o->shared_memory = true;
+            break;
+        case 'a':
+            good = cli_number(optarg, 1, &o->async) && o->async <= 4096;
+            break;
         default:
             return cli_misused(self, NULL);
         }
         if (!good)
-            return cli_misused(
-                self, "a number of requests, seconds or threads (at most 1024) is above 0");
+            return cli_misused(self, "a number of requests, seconds, threads (at most 1024) or "
+                                     "requests under way (at most "
+                                     "4096) is above 0");
     }
     if (!o->model || optind != argc)
         return cli_misused(self, "needs --model");

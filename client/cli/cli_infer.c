@@ -152,7 +152,8 @@ typedef struct infer_options {
     char **inputs;
     size_t input_count;
     long timeout_ms;
-    bool print;
+    int32_t priority;
+    bool print, check_finite;
 } infer_options;
 
 static kaena_status infer_once(kaena_client *client, const infer_options *o, kaena_err *err)
@@ -172,9 +173,14 @@ static kaena_status infer_once(kaena_client *client, const infer_options *o, kae
                              .input_count = in.count,
                              .outputs = outputs,
                              .output_count = model->output_count,
+                             .priority = o->priority,
+                             .check_finite = o->check_finite,
                              .timeout_ms = o->timeout_ms};
     status = outputs ? kaena_infer(client, &call, err)
                      : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
+    for (size_t i = 0; status == KAENA_OK && i < model->output_count; i++)
+        if (outputs[i].not_finite)
+            fprintf(stderr, "kaena-cli: output '%s' has NaN or infinity\n", model->outputs[i].name);
     for (size_t i = 0; status == KAENA_OK && o->print && i < model->output_count; i++)
         print_output(model->outputs[i].name, &outputs[i]);
     if (status == KAENA_OK && o->dir)
@@ -192,7 +198,8 @@ int cli_infer(const cli_command *self, int argc, char **argv)
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},      {"input", required_argument, NULL, 'i'},
         {"output-dir", required_argument, NULL, 'o'}, {"print", no_argument, NULL, 'p'},
-        {"timeout", required_argument, NULL, 't'},    {0},
+        {"timeout", required_argument, NULL, 't'},    {"priority", required_argument, NULL, 'P'},
+        {"check-finite", no_argument, NULL, 'f'},     {0},
     };
     infer_options o = {.inputs = calloc((size_t)argc, sizeof(char *))};
     int result = CLI_OK;
@@ -215,6 +222,17 @@ int cli_infer(const cli_command *self, int argc, char **argv)
         case 't':
             if (!cli_number(optarg, 1, &o.timeout_ms))
                 result = cli_misused(self, "--timeout takes milliseconds");
+            break;
+        case 'P': {
+            long priority;
+            if (!cli_number(optarg, -8, &priority) || priority > 7)
+                result = cli_misused(self, "--priority takes a number from -8 to 7");
+            else
+                o.priority = (int32_t)priority;
+            break;
+        }
+        case 'f':
+            o.check_finite = true;
             break;
         default:
             result = cli_misused(self, NULL);

@@ -1,12 +1,11 @@
-/* devices, models, load, unload. */
+/* devices, models. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli.h"
 
-/* Options of the two listings. False: misused. */
-static bool listing_options(const cli_command *self, int argc, char **argv, bool *out_json)
+bool cli_listing_options(const cli_command *self, int argc, char **argv, bool *out_json)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -22,7 +21,7 @@ static bool listing_options(const cli_command *self, int argc, char **argv, bool
     return false;
 }
 
-static int print_json(json_t *root)
+int cli_print_json(json_t *root)
 {
     int bad = !root || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
     json_decref(root);
@@ -30,7 +29,7 @@ static int print_json(json_t *root)
     return bad ? CLI_FAILED : CLI_OK;
 }
 
-static void say_unreachable(size_t count)
+void cli_say_unreachable(size_t count)
 {
     if (count > 0)
         fprintf(stderr, "kaena-cli: %zu of the daemons did not answer\n", count);
@@ -66,7 +65,7 @@ static void print_devices(const kaena_device_list *list)
 int cli_devices(const cli_command *self, int argc, char **argv)
 {
     bool json = false;
-    if (!listing_options(self, argc, argv, &json))
+    if (!cli_listing_options(self, argc, argv, &json))
         return CLI_USAGE;
     kaena_client *client = cli_connect();
     if (!client)
@@ -81,11 +80,11 @@ int cli_devices(const cli_command *self, int argc, char **argv)
             json_t *devices = json_array();
             for (size_t i = 0; i < list->count; i++)
                 json_array_append_new(devices, device_json(list->devices[i]));
-            result = print_json(json_pack("{s:o}", "devices", devices));
+            result = cli_print_json(json_pack("{s:o}", "devices", devices));
         } else {
             print_devices(list);
         }
-        say_unreachable(list->unreachable);
+        cli_say_unreachable(list->unreachable);
         kaena_device_list_free(list);
     }
     kaena_client_close(client);
@@ -107,18 +106,22 @@ static json_t *tensors_json(const kaena_tensor_info *tensors, size_t count)
 
 static json_t *model_json(const kaena_model_info *m)
 {
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:o, s:o}", "name",
-        m->name, "state", cli_state_text(m->state), "daemon", m->daemon, "digest", m->digest,
-        "compiler", m->compiler, "id", (json_int_t)m->id, "tpbs", (int)m->tpb_count, "contexts",
-        (int)m->contexts, "queue_depth", (int)m->queue_depth, "queued", (int)m->queued,
-        "dram_bytes", (json_int_t)m->dram_bytes, "inferences", (json_int_t)m->inferences,
-        "failures", (json_int_t)m->failures, "estimated_latency_us", m->estimated_latency_us,
-        "inputs", tensors_json(m->inputs, m->input_count), "outputs",
-        tensors_json(m->outputs, m->output_count));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:I, "
+                     "s:I, s:I, s:I, "
+                     "s:f, s:o, s:o}",
+                     "name", m->name, "state", cli_state_text(m->state), "daemon", m->daemon,
+                     "digest", m->digest, "compiler", m->compiler, "id", (json_int_t)m->id, "tpbs",
+                     (int)m->tpb_count, "contexts", (int)m->contexts, "queue_depth",
+                     (int)m->queue_depth, "queued", (int)m->queued, "replicas", (int)m->replicas,
+                     "group", m->group, "version", m->version, "persistent", (int)m->persistent,
+                     "dram_bytes", (json_int_t)m->dram_bytes, "inferences",
+                     (json_int_t)m->inferences, "executions", (json_int_t)m->executions, "failures",
+                     (json_int_t)m->failures, "estimated_latency_us", m->estimated_latency_us,
+                     "inputs", tensors_json(m->inputs, m->input_count), "outputs",
+                     tensors_json(m->outputs, m->output_count));
 }
 
-static void print_tensors(const char *title, const kaena_tensor_info *tensors, size_t count)
+void cli_print_tensors(const char *title, const kaena_tensor_info *tensors, size_t count)
 {
     char text[CLI_TENSOR_TEXT];
     for (size_t i = 0; i < count; i++)
@@ -141,15 +144,15 @@ static void print_models(const kaena_model_list *list)
         printf("%-24s %-9s %4u  %10s  %9s  %10llu  %8llu\n", m->name, cli_state_text(m->state),
                m->tpb_count, cli_bytes_text(m->dram_bytes, dram, sizeof dram), queue,
                (unsigned long long)m->inferences, (unsigned long long)m->failures);
-        print_tensors("takes", m->inputs, m->input_count);
-        print_tensors("gives", m->outputs, m->output_count);
+        cli_print_tensors("takes", m->inputs, m->input_count);
+        cli_print_tensors("gives", m->outputs, m->output_count);
     }
 }
 
 int cli_models(const cli_command *self, int argc, char **argv)
 {
     bool json = false;
-    if (!listing_options(self, argc, argv, &json))
+    if (!cli_listing_options(self, argc, argv, &json))
         return CLI_USAGE;
     kaena_client *client = cli_connect();
     if (!client)
@@ -164,83 +167,13 @@ int cli_models(const cli_command *self, int argc, char **argv)
             json_t *models = json_array();
             for (size_t i = 0; i < list->count; i++)
                 json_array_append_new(models, model_json(list->models[i]));
-            result = print_json(json_pack("{s:o}", "models", models));
+            result = cli_print_json(json_pack("{s:o}", "models", models));
         } else {
             print_models(list);
         }
-        say_unreachable(list->unreachable);
+        cli_say_unreachable(list->unreachable);
         kaena_model_list_free(list);
     }
-    kaena_client_close(client);
-    return result;
-}
-
-int cli_load(const cli_command *self, int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"name", required_argument, NULL, 'n'},
-        {"by-path", no_argument, NULL, 'p'},
-        {"queue-depth", required_argument, NULL, 'q'},
-        {0},
-    };
-    kaena_load_options load = {.size = sizeof load};
-    long depth;
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (c) {
-        case 'n':
-            load.name = optarg;
-            break;
-        case 'p':
-            load.by_path = 1;
-            break;
-        case 'q':
-            if (!cli_number(optarg, 1, &depth) || depth > INT32_MAX)
-                return cli_misused(self, "--queue-depth takes a number above 0");
-            load.queue_depth = (uint32_t)depth;
-            break;
-        default:
-            return cli_misused(self, NULL);
-        }
-    }
-    if (argc - optind != 1)
-        return cli_misused(self, "takes one file");
-    kaena_client *client = cli_connect();
-    if (!client)
-        return CLI_FAILED;
-    kaena_model_info *model;
-    kaena_err err;
-    int result = CLI_OK;
-    if (kaena_model_load(client, argv[optind], &load, &model, &err) != KAENA_OK) {
-        result = cli_fail(&err);
-    } else {
-        char dram[CLI_BYTES_TEXT];
-        printf("%s: loaded into %s, on %u TPB%s, %s of device memory\n", model->name, model->daemon,
-               model->tpb_count, model->tpb_count == 1 ? "" : "s",
-               cli_bytes_text(model->dram_bytes, dram, sizeof dram));
-        print_tensors("takes", model->inputs, model->input_count);
-        print_tensors("gives", model->outputs, model->output_count);
-        kaena_model_info_free(model);
-    }
-    kaena_client_close(client);
-    return result;
-}
-
-int cli_unload(const cli_command *self, int argc, char **argv)
-{
-    static const struct option options[] = {{0}};
-    if (getopt_long(argc, argv, "", options, NULL) != -1)
-        return cli_misused(self, NULL);
-    if (argc - optind != 1)
-        return cli_misused(self, "takes the name of a model");
-    kaena_client *client = cli_connect();
-    if (!client)
-        return CLI_FAILED;
-    kaena_err err;
-    int result = CLI_OK;
-    if (kaena_model_unload(client, argv[optind], &err) != KAENA_OK)
-        result = cli_fail(&err);
-    else
-        printf("%s: unloaded\n", argv[optind]);
     kaena_client_close(client);
     return result;
 }

@@ -169,6 +169,19 @@ class Sessions(unittest.TestCase):
                 for i in range(2):
                     fake.wait_until(lambda i=i: self.models(d, i) == [], "no models")
 
+    def test_a_session_over_tcp_is_come_back_to(self):
+        """The daemon hangs until its client takes it for lost; the model has not gone when it goes on."""
+        with Daemons(1) as d, Traffic("--address", d.krtd[0].tcp, "--model", self.file, "--name", "m", "--timeout",
+                                      60000) as t:
+            t.more(50)
+            d.krtd[0].signal(signal.SIGSTOP)
+            t.until(0, "away")
+            d.krtd[0].signal(signal.SIGCONT)
+            t.until(0, "ready")
+            report = t.more(50)
+            self.assertEqual((report["wrong"], report["failed"]), (0, 0), report)
+            self.assertEqual(d.krtd[0].log().count("loaded over TCP"), 1, "it was found, not loaded again")
+
     def test_persistent_models_stay(self):
         with Daemons(1) as d:
             with self.traffic(d, "--persistent") as t:

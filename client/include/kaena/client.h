@@ -32,10 +32,11 @@
  *    thread that makes them. Everything else belongs to one thread at a time.
  *  - The library has no state outside its handles and installs no signal handlers. A client does
  *    not survive fork(): open one in the child.
- *  - A client that only asks runs in the threads that ask. The first kaena_model_open starts a
- *    thread for the client, which finds daemons that came back and brings them their models; the
- *    first kaena_model_submit another one, which carries requests and runs callbacks. Both have all
- *    signals blocked, sleep while there is nothing to do, and end with kaena_client_close.
+ *  - A client that only asks, with small tensors, runs in the threads that ask. Handles of models
+ *    make the client start a thread, which finds daemons that came back and brings them their
+ *    models; sessions, shared memory and requests that nobody waits for make it start another one,
+ *    which carries them and runs callbacks. Both have all signals blocked, sleep while there is
+ *    nothing to do, and end with kaena_client_close.
  *  - Large answers: gRPC allocates what it receives with malloc. A program that receives megabytes
  *    often does well to keep freed memory (mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD) or to use
  *    another allocator.
@@ -142,10 +143,15 @@ typedef struct kaena_client_options {
     const char *daemon;
     int64_t timeout_ms; /* for calls that set none; 0 = 30,000 */
     /* Tensors of 64 KiB and more go to daemons on unix sockets through shared memory, of which the
-     * client takes as much as it needs, up to this; 0 = none. */
+     * client takes as much as it needs, up to this; 0 = 256 MiB. */
     uint64_t shared_memory_bytes;
     uint32_t no_shared_memory; /* 1: everything goes through the socket */
     uint32_t reserved;
+    /* TLS for addresses HOST:PORT: files in PEM form. NULL: KAENA_TLS_CA, KAENA_TLS_CERT and
+     * KAENA_TLS_KEY from the environment; without a |tls_ca| they speak plainly. |tls_cert| and
+     * |tls_key| (both or none) show the daemon who asks. |tls_name|: the host that the daemon's
+     * certificate is for, where the address says something else; NULL: that of the address. */
+    const char *tls_ca, *tls_cert, *tls_key, *tls_name;
     /* Told what the application may want to know though no call fails, a line each time, from any
      * thread: why shared memory cannot be used (once for each reason). NULL: nobody is told. */
     void (*log)(void *user, const char *text);
