@@ -2,6 +2,7 @@
 """TLS and mTLS on TCP ports: certificates of a CA made here, good and bad ones, exchanged while the daemon runs."""
 
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -297,6 +298,38 @@ class Tls(fake.TestCase):
             fake.wait_until(lambda: "connection limit reached" in krtd.log(), "it says so")
             with SecureClient(krtd.tcp, f.ca_pem) as client:
                 client.devices()
+
+    def test_descriptors_do_not_run_out(self):
+        """The core would give up the port for good: the newest connections are cut before that."""
+        f = self.files
+        most = 300
+        with Krtd("--tls-cert", f.server_pem, "--tls-key", f.server_key, nofile=most) as krtd:
+            host, port = krtd.tcp.rsplit(":", 1)
+
+            def held():
+                return len(os.listdir(f"/proc/{krtd.process.pid}/fd"))
+
+            def is_open(s):
+                try:
+                    return s.recv(1) != b""
+                except BlockingIOError:
+                    return True
+                except ConnectionResetError:
+                    return False
+
+            before, idle = held(), []
+            for _ in range(6):
+                for _ in range(50):
+                    idle.append(socket.create_connection((host, int(port)), timeout=fake.SECONDS))
+                    idle[-1].setblocking(False)
+                fake.wait_until(lambda: before + sum(map(is_open, idle)) - 5 <= held() <= most * 3 // 4 + 5, "room is made")
+            self.assertLess(sum(map(is_open, idle)), len(idle))
+            for s in idle:
+                s.close()
+            fake.wait_until(lambda: held() < before + 10, "all are gone")
+            with SecureClient(krtd.tcp, f.ca_pem) as client:
+                client.devices()
+            self.assertNotIn("Too many open files", krtd.log())
 
 
 if __name__ == "__main__":
