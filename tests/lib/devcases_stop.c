@@ -82,6 +82,12 @@ void dev_case_a_stopped_execution_leaves_its_model_whole(void)
         late.request.stop = &stop;
         MUST(dev_run(m, &late.request));
         MUST(late.done && late.status == KAENA_CANCELLED);
+        watched alone; /* its caller did not expect it to take so long, and is not kept */
+        watch(&alone, 1, true);
+        alone.j.request.alone = true;
+        MUST(dev_run(m, &alone.j.request) && alone.begun == 1);
+        atomic_store(&alone.stop, true);
+        MUST(job_wait(&alone.j) == KAENA_CANCELLED);
     }
     uint64_t busy = dev_busy_ns(sys, 0, 0);
     MUST(dev_model_idle(m) && dev_busy_ns(sys, 0, 0) == busy);
