@@ -315,16 +315,11 @@ static void compare(const peer side[2], int concurrency, int rounds, double seco
         }
     for (int s = 0; s < 2; s++)
         median[s] = median_turn(turns[s], rounds);
-    if (concurrency == 1)
-        (void)printf("rpc size=%zu c=1 krtd_p50_us=%.1f echo_p50_us=%.1f ratio=%.2f "
-                     "krtd_p99_us=%.1f echo_p99_us=%.1f\n",
-                     bytes, median[0].p50, median[1].p50, median[0].p50 / median[1].p50,
-                     median[0].p99, median[1].p99);
-    else
-        (void)printf("rpc size=%zu c=%d krtd_rps=%.0f echo_rps=%.0f ratio=%.2f "
-                     "krtd_p99_us=%.1f echo_p99_us=%.1f\n",
-                     bytes, concurrency, median[0].per_second, median[1].per_second,
-                     median[0].per_second / median[1].per_second, median[0].p99, median[1].p99);
+    (void)printf("rpc size=%zu c=%d krtd_p50_us=%.1f echo_p50_us=%.1f p50_ratio=%.2f krtd_rps=%.0f "
+                 "echo_rps=%.0f rps_ratio=%.2f krtd_p99_us=%.1f echo_p99_us=%.1f\n",
+                 bytes, concurrency, median[0].p50, median[1].p50, median[0].p50 / median[1].p50,
+                 median[0].per_second, median[1].per_second,
+                 median[0].per_second / median[1].per_second, median[0].p99, median[1].p99);
     (void)fflush(stdout);
 }
 
@@ -402,6 +397,7 @@ int main(int argc, char **argv)
                  socket_round_trip(bytes, seconds, samples));
     compare(side, 1, rounds, seconds, bytes, samples);
     compare(side, 8, rounds, seconds, bytes, samples);
+    compare(side, MAX_CALLS, rounds, seconds, bytes, samples);
     health_under_load(krtd, &side[0], seconds * rounds, bytes, samples);
     return 0;
 }
