@@ -30,6 +30,7 @@ int cli_load(const cli_command *self, int argc, char **argv);
 int cli_unload(const cli_command *self, int argc, char **argv);
 int cli_infer(const cli_command *self, int argc, char **argv);
 int cli_bench(const cli_command *self, int argc, char **argv);
+int cli_stats(const cli_command *self, int argc, char **argv);
 
 /* Prints "kaena-cli: <what>" and the hint; gives CLI_FAILED. */
 int cli_fail(const kaena_err *err);

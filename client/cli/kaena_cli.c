@@ -38,6 +38,8 @@ static const cli_command commands[] = {
      "tensors\n"
      "      lie where a local daemon reads them; --async: each of C threads has N requests under "
      "way"},
+    {"stats", cli_stats, "[--json]",
+     "what the daemons have counted since their start: requests, times, use of the devices"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

@@ -180,11 +180,18 @@ kaena_status krt_inference_create(const krt_asking *asking, krt_arrival *arrival
     krpc_infer_request wire;
     krt_model *m;
     krt_inference *r = NULL;
-    KAENA_TRY(part ? krpc_read_infer_request_in(message, part, &wire, err)
-                   : krpc_read_infer_request(message, &wire, err));
-    KAENA_TRY(find_model(asking->daemon, message, &wire, &m, err));
-    kaena_status st = choose(m, asking, message, &wire, &r, err);
+    uint64_t now = krt_now_ns();
+    kaena_status st = part ? krpc_read_infer_request_in(message, part, &wire, err)
+                           : krpc_read_infer_request(message, &wire, err);
+    if (st == KAENA_OK)
+        st = find_model(asking->daemon, message, &wire, &m, err);
     if (st != KAENA_OK) {
+        krt_stats_answer(&asking->daemon->without_model, st, 0);
+        return st;
+    }
+    st = choose(m, asking, message, &wire, &r, err);
+    if (st != KAENA_OK) {
+        krt_stats_answer(&m->stats, st, krt_now_ns() - now);
         let_go(m);
         (void)krt_model_unref(m);
         return st;
@@ -192,7 +199,7 @@ kaena_status krt_inference_create(const krt_asking *asking, krt_arrival *arrival
     krt_arrival_move(&r->arrival, arrival);
     r->asker = asking->asker;
     r->user = asking->user;
-    r->accepted_ns = krt_now_ns();
+    r->accepted_ns = now;
     r->item.deadline_ns = asking->deadline_ns;
     r->item.priority = r->selection.priority;
     *out = r;
@@ -331,12 +338,14 @@ kaena_status krt_inference_copy(krt_inference *r, kaena_err *err)
 
 void krt_inference_reply(krt_inference *r, grpc_byte_buffer *answer)
 {
+    krt_stats_answer(&r->m->stats, KAENA_OK, krt_now_ns() - r->accepted_ns);
     r->asker->reply(r, answer);
     krt_inference_unref(r);
 }
 
 void krt_inference_fail(krt_inference *r, const kaena_err *err)
 {
+    krt_stats_answer(&r->m->stats, (kaena_status)err->code, krt_now_ns() - r->accepted_ns);
     r->asker->fail(r, err);
     krt_inference_unref(r);
 }

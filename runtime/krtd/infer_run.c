@@ -214,6 +214,9 @@ static void on_done(krt_exec *exec, kaena_status status, const kaena_err *err)
     krt_daemon *d = r->m->daemon;
     krt_actions actions;
     kaena_err e;
+    if (atomic_load(&r->begun_ns)) /* else it was given up before */
+        krt_stats_ran(&r->m->stats, exec->started_ns - r->accepted_ns,
+                      exec->finished_ns - exec->started_ns, exec->batch_items, exec->batch_slots);
     if (status != KAENA_OK)
         explain(r, status, err, &e);
     conclude(r, status == KAENA_OK ? NULL : &e, &actions);

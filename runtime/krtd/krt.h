@@ -12,6 +12,7 @@
 #include "krt_jobs.h"
 #include "krt_reason.h"
 #include "krt_sched.h"
+#include "krt_stats.h"
 #include "rpc.h"
 
 typedef struct krt_model krt_model;
@@ -57,6 +58,10 @@ typedef struct krt_daemon {
     _Atomic bool draining;
     _Atomic size_t accepted; /* inferences, loads and unloads whose answer has not left */
     uv_async_t *idle;        /* told when |accepted| gets 0 while draining */
+
+    uint64_t started_ns;     /* CLOCK_MONOTONIC */
+    uint32_t restarts;       /* after ends that were none of its own */
+    krt_stats without_model; /* requests that named no model that could take them */
 } krt_daemon;
 
 /* Enters work that must be answered before the daemon ends; false, with |err| saying so, while it
@@ -86,6 +91,12 @@ krpc_handler krt_infer_wait;
 krpc_handler krt_session_stream;    /* service_session.c */
 krpc_handler krt_map_shared_memory; /* service_memory.c */
 krpc_handler krt_unmap_shared_memory;
+krpc_handler krt_get_stats; /* service_stats.c */
+
+/* The daemon's devices [config->n_devices], for an answer, in |arena|. */
+Kaena__V1__Device **krt_describe_devices(krt_daemon *d, kaena_arena *arena);
+/* All counters; |arena| must outlive |out|. Thread: any. */
+void krt_describe_stats(krt_daemon *d, Kaena__V1__GetStatsResponse *out, kaena_arena *arena);
 
 /* Parses the request of |call| as |type| into |arena| (to be finished by the caller); NULL: the
  * call has been answered. */

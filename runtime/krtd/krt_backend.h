@@ -69,6 +69,9 @@ struct krt_exec {
     void (*done)(krt_exec *exec, kaena_status status, const kaena_err *err);
     uint64_t started_ns, finished_ns; /* CLOCK_MONOTONIC, set before |done|: begun, ended */
     uint64_t tpb_ns;                  /* how long TPBs were its own, all together; likewise */
+    /* Of a dynamic batch: items of the request, and what all its passes had room for; else 0. Set
+     * before |done|. */
+    uint64_t batch_items, batch_slots;
     _Alignas(16) unsigned char of_backend[128];
 };
 

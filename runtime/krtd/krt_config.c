@@ -210,6 +210,14 @@ kaena_status krt_config_resolve(krt_host_config *c, const krt_overrides *o, cons
     KAENA_TRY(pick_tls(o, &d, err));
     if (o->model_dir)
         d.model_dir = o->model_dir;
+    if (o->metrics)
+        d.metrics = o->metrics;
+    if (!d.log.given)
+        d.log = c->log;
+    if (!d.log.has_level || o->has_log_level)
+        d.log.level = o->has_log_level ? o->log_level : KAENA_LOG_INFO;
+    d.log.json = o->log_json;
+    krt_log_config_expand(&d.log, d.name, &c->arena);
     if (o->has_threads)
         d.threads = o->threads;
     if (o->queue_depth)

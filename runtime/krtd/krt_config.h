@@ -10,6 +10,7 @@
 
 #include "arena.h"
 #include "err.h"
+#include "krt_log_sinks.h"
 #include "krt_report.h"
 #include "rpc_tls.h"
 
@@ -39,6 +40,8 @@ typedef struct krt_daemon_config {
     mode_t socket_mode;       /* of unix sockets */
     const char *socket_group; /* NULL = the daemon's own */
     krpc_tls_files tls;       /* of every TCP address; cert NULL = plain TCP */
+    const char *metrics;      /* where Prometheus gets its metrics, NULL = nowhere */
+    krt_log_config log;
     krt_limits limits;
 } krt_daemon_config;
 
@@ -49,6 +52,7 @@ typedef struct krt_host_config {
     size_t n_chips;
     krt_daemon_config daemons[KRT_MAX_DAEMONS];
     size_t n_daemons;
+    krt_log_config log; /* of daemons that have none of their own */
     bool from_file;
     const char *text; /* of the file */
     size_t text_size;
@@ -88,6 +92,10 @@ typedef struct krt_overrides {
     mode_t socket_mode;
     const char *socket_group;
     krpc_tls_files tls; /* members that are NULL are not given */
+    const char *metrics;
+    bool has_log_level;
+    kaena_log_level log_level;
+    bool log_json;
     bool has_threads;
     uint32_t threads;
     uint64_t queue_depth;

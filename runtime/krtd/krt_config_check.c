@@ -47,6 +47,11 @@ static void check_pair(const krt_daemon_config *a, const krt_daemon_config *b, k
                 krt_report_error(r, NULL, "device %" PRIu32 " is given to both '%s' and '%s'",
                                  a->devices[i], name_of(a), name_of(b));
     check_addresses(a, b, r);
+    krpc_address x, y;
+    if (a->metrics && b->metrics && krpc_address_parse(a->metrics, &x, NULL) == KAENA_OK &&
+        krpc_address_parse(b->metrics, &y, NULL) == KAENA_OK && krpc_address_clash(&x, &y))
+        krt_report_error(r, NULL, "'%s' and '%s' both have their metrics on '%s'", name_of(a),
+                         name_of(b), b->metrics);
 }
 
 void krt_host_config_check(const krt_host_config *c, krt_report *r)

@@ -332,6 +332,26 @@ static void read_limits(parser *p, const char *where, const json_t *v, void *to)
     }
 }
 
+static void read_metrics(parser *p, const char *where, const json_t *v, void *to)
+{
+    krpc_address address;
+    kaena_err err;
+    const char *text = json_is_null(v) ? NULL : read_string(p, where, v);
+    if (!text)
+        return;
+    if (krpc_address_parse(text, &address, &err) != KAENA_OK)
+        krt_report_error(p->report, NULL, "%s: '%.200s': %s", where, text, err.what);
+    ((krt_daemon_config *)to)->metrics = text;
+}
+
+static void read_log(parser *p, const char *where, const json_t *v, void *to)
+{
+    kaena_err err;
+    if (krt_log_config_parse(v, where, &p->c->arena, &((krt_daemon_config *)to)->log, &err) !=
+        KAENA_OK)
+        krt_report_error(p->report, err.hint, "%s", err.what);
+}
+
 static const field daemon_fields[] = {
     {"name", read_name, true},
     {"listen", read_listen, true},
@@ -341,6 +361,8 @@ static const field daemon_fields[] = {
     {"socket_mode", read_socket_mode, false},
     {"socket_group", read_socket_group, false},
     {"tls", read_tls, false},
+    {"metrics", read_metrics, false},
+    {"log", read_log, false},
     {"limits", read_limits, false},
 };
 
@@ -367,9 +389,18 @@ static void read_version(parser *p, const char *where, const json_t *v, void *to
                          where, KAENA_VERSION);
 }
 
+static void read_host_log(parser *p, const char *where, const json_t *v, void *to)
+{
+    kaena_err err;
+    if (krt_log_config_parse(v, where, &p->c->arena, &((krt_host_config *)to)->log, &err) !=
+        KAENA_OK)
+        krt_report_error(p->report, err.hint, "%s", err.what);
+}
+
 static const field root_fields[] = {{"version", read_version, true},
                                     {"chips", read_chips, false},
-                                    {"daemons", read_daemons, false}};
+                                    {"daemons", read_daemons, false},
+                                    {"log", read_host_log, false}};
 
 kaena_status krt_host_config_parse(krt_host_config *c, const char *text, size_t size,
                                    krt_report *report, kaena_err *err)

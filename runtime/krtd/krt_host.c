@@ -46,6 +46,17 @@ kaena_status krt_rundir(char *out, size_t size, kaena_err *err)
                       "XDG_RUNTIME_DIR or KAENA_RUNDIR");
 }
 
+void krt_rundir_find(char *out, size_t size)
+{
+    const char *given = getenv("KAENA_RUNDIR"), *xdg = getenv("XDG_RUNTIME_DIR");
+    if (given && *given)
+        (void)snprintf(out, size, "%s", given);
+    else if (access("/run/kaena", X_OK) == 0 || !xdg || !*xdg)
+        (void)snprintf(out, size, "/run/kaena");
+    else
+        (void)snprintf(out, size, "%s/kaena", xdg);
+}
+
 /* Only information: who has died may still be named in a file that is not locked. */
 static void read_holder(int fd, char *out, size_t size)
 {
@@ -99,6 +110,25 @@ void krt_raise_descriptors(void)
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
+}
+
+bool krt_device_holder(const char *rundir, const char *pci, krt_holder *out)
+{
+    char path[PATH_MAX], text[128];
+    *out = (krt_holder){0};
+    (void)snprintf(path, sizeof path, "%s/devices/%s.lock", rundir, pci);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    bool held = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (held) {
+        read_holder(fd, text, sizeof text);
+        if (sscanf(text, "daemon '%79[^']', pid %ld", out->name, &out->pid) != 2)
+            *out = (krt_holder){0};
+    }
+    (void)close(fd);
+    return held;
 }
 
 /* ---- processors ---- */

@@ -2,6 +2,7 @@
 #ifndef KRT_HOST_H
 #define KRT_HOST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,18 @@
 /* The directory of sockets and locks: KAENA_RUNDIR, else /run/kaena where it can be written, else
  * $XDG_RUNTIME_DIR/kaena; made when absent. FAILED_PRECONDITION: none of them. */
 kaena_status krt_rundir(char *out, size_t size, kaena_err *err) KAENA_CHECKED;
+
+/* The same directory for those who only look: nothing is made, and it need not be there. */
+void krt_rundir_find(char *out, size_t size);
+
+/* The process that has a device locked. */
+typedef struct krt_holder {
+    char name[80]; /* of the daemon; "" = not known */
+    long pid;      /* 0 = not known */
+} krt_holder;
+
+/* Whether the device |pci| is locked, and by whom. */
+bool krt_device_holder(const char *rundir, const char *pci, krt_holder *out);
 
 /* Takes |rundir|/devices/|pci|.lock for this process: |*fd_out| holds it until closed, or until the
  * process is gone, however it went. |name| of the daemon and its process are written into the file

@@ -15,6 +15,7 @@
 #include "krt_drain.h"
 #include "krt_group.h"
 #include "krt_host.h"
+#include "krt_metrics.h"
 #include "krt_model.h"
 #include "krt_reload.h"
 #include "krt_sandbox.h"
@@ -28,6 +29,8 @@
 #define N_CHECKERS 1
 /* How long clients that go on sending are still told that the daemon is gone. */
 #define FLUSH_MS 1000
+/* And how long log lines that wait may take. */
+#define LOG_FLUSH_MS 3000
 
 extern const krpc_descriptors krt_descriptors; /* generated */
 
@@ -135,6 +138,7 @@ typedef struct housekeeping {
     krt_drain drain;
     krt_reload reload;
     krt_watchdog watchdog;
+    krt_metrics *metrics;
 } housekeeping;
 
 static kaena_status watch(housekeeping *h, krt_daemon *d, krt_settings **s, const krt_arguments *a,
@@ -145,11 +149,28 @@ static kaena_status watch(housekeeping *h, krt_daemon *d, krt_settings **s, cons
     return krt_watchdog_init(&h->watchdog, d, loop, err);
 }
 
+static kaena_status start_metrics(housekeeping *h, krt_daemon *d, uv_loop_t *loop, kaena_err *err)
+{
+    char bound[256];
+    if (!d->config->metrics)
+        return KAENA_OK;
+    KAENA_TRY(krt_metrics_open(d, loop, d->config->metrics, bound, &h->metrics, err));
+    kaena_log(KAENA_LOG_INFO, "metrics on %s", bound);
+    return KAENA_OK;
+}
+
+/* Ends without what still runs: no thread of the daemon is waited for. */
+static void cut_off(void)
+{
+    krt_log_flush(LOG_FLUSH_MS);
+    _exit(1);
+}
+
 static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const char *rundir,
                uint32_t threads)
 {
     uv_loop_t loop;
-    housekeeping h;
+    housekeeping h = {0};
     kaena_err err;
     if (uv_loop_init(&loop) != 0) {
         kaena_log(KAENA_LOG_ERROR, "no event loop: out of descriptors or memory");
@@ -158,6 +179,8 @@ static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const ch
     kaena_status st = watch(&h, d, s, a, rundir, &loop, &err);
     if (st == KAENA_OK)
         st = start_all(d, threads, &err);
+    if (st == KAENA_OK)
+        st = start_metrics(&h, d, &loop, &err);
     /* Where the kernel has no filters, or a container allows none, there is still its own sandbox.
      */
     kaena_err sandbox;
@@ -174,7 +197,8 @@ static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const ch
         krt_notify("STATUS=%s", err.what);
     }
     if (st == KAENA_OK && h.drain.cut) /* its calls are in nobody's hands any more */
-        _exit(1);
+        cut_off();
+    krt_metrics_close(h.metrics); /* before what it looks at */
     stop_all(d);
     krt_loop_close(&loop);
     if (st == KAENA_OK)
@@ -214,8 +238,11 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
     kaena_fault_install();
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow fails its write with EFBIG */
-    krt_daemon d = {
-        .config = config, .chips = (const char(*)[KRT_PCI_TEXT])s->host.chips, .backend = backend};
+    krt_daemon d = {.started_ns = krt_now_ns(),
+                    .restarts = krt_restarts_begin(rundir, config->name),
+                    .config = config,
+                    .chips = (const char(*)[KRT_PCI_TEXT])s->host.chips,
+                    .backend = backend};
     (void)pthread_mutex_init(&d.lock, NULL);
     (void)pthread_mutex_init(&d.sched_lock, NULL);
     d.watch_ns = UINT64_MAX;
@@ -223,6 +250,8 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
                      config->threads ? config->threads : share_of_processors(&s->host));
     (void)pthread_mutex_destroy(&d.sched_lock);
     (void)pthread_mutex_destroy(&d.lock);
+    if (status == 0)
+        krt_restarts_end(rundir, config->name);
     while (n_locks)
         (void)close(locks[--n_locks]);
     return status;
@@ -230,7 +259,7 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
 
 int krt_main(int argc, char **argv, const krt_backend *backend)
 {
-    krt_arguments a = {.log_level = KAENA_LOG_INFO};
+    krt_arguments a = {0};
     kaena_err err;
     char rundir[PATH_MAX];
     if (krt_arguments_parse(argc, argv, &a, &err) != KAENA_OK)
@@ -244,8 +273,12 @@ int krt_main(int argc, char **argv, const krt_backend *backend)
     krt_settings *settings;
     if (krt_settings_read(&a, rundir, &settings, &err) != KAENA_OK)
         return fail_start(&err, EXIT_USAGE);
-    kaena_log_init(settings->daemon.name, a.log_level);
-    int status = serve(&settings, &a, rundir, backend);
+    int status = 1;
+    if (krt_log_open(&settings->daemon.log, settings->daemon.name, &err) == KAENA_OK)
+        status = serve(&settings, &a, rundir, backend);
+    else
+        (void)fail_start(&err, 1);
+    krt_log_close(LOG_FLUSH_MS);
     (void)krt_settings_destroy(settings);
     return status;
 }

@@ -10,6 +10,7 @@
 #include "krt.h"
 #include "krt_pool.h"
 #include "krt_sched.h"
+#include "krt_stats.h"
 
 /* Of all outputs of one inference: gRPC counts the bytes of a message in 32 bits, and clients
  * in 31.
@@ -48,6 +49,7 @@ struct krt_model {
     krt_flow flow;                  /* under daemon->sched_lock */
     krpc_timer resume;              /* sends KRT_RESUME */
     krt_pool *in_pool, *out_pool;
+    krt_stats stats;
 
     pthread_mutex_t lock; /* of all below */
     Kaena__V1__ModelState state;

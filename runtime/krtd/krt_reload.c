@@ -85,6 +85,13 @@ static void keep_fixed(const krt_settings *old, krt_settings *new)
         needs_restart("devices");
     if (o->threads != n->threads)
         needs_restart("threads");
+    if (!krt_log_same_sinks(&o->log, &n->log))
+        needs_restart("where the log goes (log.sinks)");
+    else
+        krt_log_set_levels(&n->log);
+    if (!same(o->metrics, n->metrics))
+        needs_restart("metrics");
+    n->metrics = o->metrics;
     memcpy(n->listen, o->listen, sizeof n->listen);
     n->n_listen = o->n_listen;
     n->socket_mode = o->socket_mode;
@@ -145,6 +152,7 @@ static void on_hangup(uv_signal_t *handle, int signum)
     (void)signum;
     krt_reload *r = handle->data;
     krt_daemon *d = r->daemon;
+    krt_log_reopen(); /* also while it ends: who rotates files wants them closed */
     if (atomic_load(&d->draining) || !d->server)
         return;
     krt_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, krt_now_ns() / 1000);

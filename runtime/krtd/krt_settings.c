@@ -19,7 +19,9 @@ typedef enum option_id {
     OPT_TLS_CERT,
     OPT_TLS_KEY,
     OPT_TLS_CLIENT_CA,
+    OPT_METRICS,
     OPT_LOG_LEVEL,
+    OPT_LOG_FORMAT,
     OPT_QUEUE_DEPTH,
     OPT_DRAIN_TIMEOUT,
     OPT_NO_SANDBOX,
@@ -45,7 +47,11 @@ static const struct {
      "certificate (PEM, with its chain): all TCP addresses speak TLS"},
     {"--tls-key", "F", OPT_TLS_KEY, "its private key (PEM, no passphrase)"},
     {"--tls-client-ca", "F", OPT_TLS_CLIENT_CA, "clients must show a certificate of these (PEM)"},
+    {"--metrics", "ADDRESS", OPT_METRICS,
+     "HOST:PORT or unix:PATH: metrics for Prometheus over HTTP, default none"},
     {"--log-level", "L", OPT_LOG_LEVEL, "error, warning, info (default) or debug"},
+    {"--log-format", "F", OPT_LOG_FORMAT,
+     "text (default) or json, of standard error; the configuration has other sinks"},
     {"--queue-depth", "N", OPT_QUEUE_DEPTH, "requests that may wait for one model"},
     {"--drain-timeout", "S", OPT_DRAIN_TIMEOUT, "seconds that accepted work may take at the end"},
     {"--no-sandbox", NULL, OPT_NO_SANDBOX, "keep capabilities and system calls, for debugging"},
@@ -135,9 +141,19 @@ static kaena_status set_option(krt_arguments *a, option_id id, const char *value
         o->tls.client_ca = value;
         break;
     case OPT_LOG_LEVEL:
-        if (!kaena_log_parse_level(value, &a->log_level))
+        if (!kaena_log_parse_level(value, &o->log_level))
             return KAENA_FAIL(err, INVALID_ARGUMENT,
                               "--log-level '%s': must be error, warning, info or debug", value);
+        o->has_log_level = true;
+        break;
+    case OPT_LOG_FORMAT:
+        o->log_json = strcmp(value, "json") == 0;
+        if (!o->log_json && strcmp(value, "text") != 0)
+            return KAENA_FAIL(err, INVALID_ARGUMENT, "--log-format '%s': must be text or json",
+                              value);
+        break;
+    case OPT_METRICS:
+        o->metrics = value;
         break;
     case OPT_QUEUE_DEPTH:
         if (!parse_number(value, 65536, &o->queue_depth) || !o->queue_depth)

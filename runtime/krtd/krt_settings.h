@@ -8,7 +8,6 @@
 typedef struct krt_arguments {
     krt_overrides overrides;
     const char *config_path; /* NULL = the host's */
-    kaena_log_level log_level;
     bool check_config;
     bool no_sandbox;
 } krt_arguments;

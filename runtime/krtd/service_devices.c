@@ -23,6 +23,7 @@ const krpc_method krt_methods[] = {
     {"/kaena.v1.Runtime/InferWait", KRPC_UNARY, krt_infer_wait},
     {"/kaena.v1.Runtime/InferStream", KRPC_BIDI, krt_infer_stream},
     {"/kaena.v1.Runtime/Session", KRPC_BIDI, krt_session_stream},
+    {"/kaena.v1.Runtime/GetStats", KRPC_UNARY, krt_get_stats},
 };
 const size_t krt_n_methods = sizeof krt_methods / sizeof *krt_methods;
 
@@ -131,6 +132,27 @@ static void describe_tpbs(krt_daemon *d, uint32_t chip, Kaena__V1__Device *out, 
     }
 }
 
+Kaena__V1__Device **krt_describe_devices(krt_daemon *d, kaena_arena *arena)
+{
+    size_t n = d->config->n_devices;
+    Kaena__V1__Device **devices = KAENA_NEW_N(arena, Kaena__V1__Device *, n);
+    (void)pthread_mutex_lock(&d->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        Kaena__V1__Device *v = devices[i] = KAENA_NEW(arena, Kaena__V1__Device);
+        kaena__v1__device__init(v);
+        krt_chip_info chip = d->backend->chip(d->devices, i);
+        v->index = d->config->devices[i];
+        v->pci = (char *)(uintptr_t)d->chips[v->index];
+        v->tpbs = d->backend->tpbs_per_chip;
+        v->dram_bytes = chip.dram_bytes;
+        v->dram_used_bytes = chip.dram_used;
+        describe_models(d, i, v, arena);
+        describe_tpbs(d, i, v, arena);
+    }
+    (void)pthread_mutex_unlock(&d->lock);
+    return devices;
+}
+
 void krt_list_devices(krpc_call *call, void *user)
 {
     krt_daemon *d = user;
@@ -139,26 +161,11 @@ void krt_list_devices(krpc_call *call, void *user)
         return;
     kaena_arena_fini(&in);
     kaena_arena_init(&arena, 0);
-    size_t n = d->config->n_devices;
     Kaena__V1__ListDevicesResponse r = KAENA__V1__LIST_DEVICES_RESPONSE__INIT;
     r.daemon = (char *)(uintptr_t)d->config->name;
     r.version = (char *)(uintptr_t)KAENA_VERSION;
-    r.devices = KAENA_NEW_N(&arena, Kaena__V1__Device *, n);
-    r.n_devices = n;
-    (void)pthread_mutex_lock(&d->lock);
-    for (uint32_t i = 0; i < n; i++) {
-        Kaena__V1__Device *v = r.devices[i] = KAENA_NEW(&arena, Kaena__V1__Device);
-        kaena__v1__device__init(v);
-        krt_chip_info chip = d->backend->chip(d->devices, i);
-        v->index = d->config->devices[i];
-        v->pci = (char *)(uintptr_t)d->chips[v->index];
-        v->tpbs = d->backend->tpbs_per_chip;
-        v->dram_bytes = chip.dram_bytes;
-        v->dram_used_bytes = chip.dram_used;
-        describe_models(d, i, v, &arena);
-        describe_tpbs(d, i, v, &arena);
-    }
-    (void)pthread_mutex_unlock(&d->lock);
+    r.devices = krt_describe_devices(d, &arena);
+    r.n_devices = d->config->n_devices;
     krpc_reply(call, krpc_pb_pack(&r.base));
     kaena_arena_fini(&arena);
 }

@@ -125,6 +125,9 @@ void krpc_server_stop(krpc_server *s, unsigned grace_ms);
  * returns it. */
 krpc_server *krpc_server_destroy(krpc_server *s);
 
+/* Connections of the server's own listeners that are open now. Thread: any. */
+size_t krpc_server_connections(krpc_server *s);
+
 /* ---- timers ---- */
 
 /* What travels through the completion queue; private. */

@@ -160,6 +160,14 @@ void krpc_listeners_hang_up(krpc_listeners *ls, unsigned ms)
     }
 }
 
+size_t krpc_listeners_open(krpc_listeners *ls)
+{
+    (void)pthread_mutex_lock(&ls->lock);
+    size_t n = count_open(ls);
+    (void)pthread_mutex_unlock(&ls->lock);
+    return n;
+}
+
 bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out)
 {
     (void)pthread_mutex_lock(&ls->lock);

@@ -65,6 +65,9 @@ krpc_listeners *krpc_listeners_destroy(krpc_listeners *ls);
  * along. After stop. */
 void krpc_listeners_hang_up(krpc_listeners *ls, unsigned ms);
 
+/* How many are open now. Thread: any. */
+size_t krpc_listeners_open(krpc_listeners *ls);
+
 /* Who is at the other end of connection |fd|; false when it is not a unix socket of ours. Thread:
  * any. */
 bool krpc_listeners_peer(krpc_listeners *ls, int fd, struct ucred *out);

@@ -241,6 +241,11 @@ uint64_t krpc_server_beats(krpc_server *s)
     return atomic_load_explicit(&s->beats, memory_order_relaxed);
 }
 
+size_t krpc_server_connections(krpc_server *s)
+{
+    return krpc_listeners_open(s->listeners);
+}
+
 void krpc_server_stop_listening(krpc_server *s)
 {
     krpc_listeners_stop(s->listeners);

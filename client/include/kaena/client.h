@@ -522,6 +522,73 @@ void kaena_request_cancel(kaena_request *request);
  * its model and its client. NULL does nothing. */
 void kaena_request_release(kaena_request *request);
 
+/* ---- Statistics ---- */
+
+#define KAENA_STATUS_COUNT 17 /* statuses that requests end with: 0..16 */
+
+/* How often a time fell into which bucket. */
+typedef struct kaena_histogram {
+    const double *bounds;   /* [bucket_count - 1] upper bounds in seconds, ascending; the last
+                               bucket has none */
+    const uint64_t *counts; /* [bucket_count] */
+    size_t bucket_count;    /* 0: nothing is known */
+    double sum;             /* seconds */
+} kaena_histogram;
+
+/* Counted since the model was loaded. */
+typedef struct kaena_model_stats {
+    const char *name, *version;
+    uint64_t requests[KAENA_STATUS_COUNT]; /* answered, by kaena_status */
+    uint32_t queued, running;              /* now */
+    uint64_t executions;
+    kaena_histogram queue;             /* from acceptance to a free context */
+    kaena_histogram execute;           /* on TPBs and host */
+    kaena_histogram total;             /* from arrival to the answer */
+    uint64_t batch_items, batch_slots; /* of a dynamic batch: items that ran, and room for them */
+    uint64_t timeouts;                 /* executions stopped because they took too long */
+} kaena_model_stats;
+
+typedef struct kaena_tpb_stats {
+    uint64_t busy_ns; /* has run programs so long since the daemon's start */
+    uint64_t dram_bytes, dram_used_bytes;
+} kaena_tpb_stats;
+
+typedef struct kaena_device_stats {
+    const char *pci;
+    const kaena_tpb_stats *tpbs; /* [tpb_count] */
+    size_t tpb_count;
+    uint32_t index;
+    uint64_t dram_bytes, dram_used_bytes;
+} kaena_device_stats;
+
+typedef struct kaena_daemon_stats {
+    const char *name, *address, *version;
+    uint64_t uptime_ns, rss_bytes, region_bytes;
+    uint32_t connections, sessions, regions, restarts;
+    const kaena_model_stats *models; /* [model_count] */
+    size_t model_count;
+    const kaena_device_stats *devices; /* [device_count] */
+    size_t device_count;
+} kaena_daemon_stats;
+
+/* Of all daemons that answer. */
+typedef struct kaena_stats {
+    const kaena_daemon_stats *daemons; /* [count] */
+    size_t count;
+    size_t unreachable;
+} kaena_stats;
+
+/* Asks every daemon, each for at most |timeout_ms| (0: the client's). Fails when none answers. */
+kaena_status kaena_stats_get(kaena_client *client, int64_t timeout_ms, kaena_stats **out_stats,
+                             kaena_err *err);
+void kaena_stats_free(kaena_stats *stats);
+
+/* How many times were counted. */
+uint64_t kaena_histogram_total(const kaena_histogram *histogram);
+/* Seconds that the part |q| (0..1) of the times did not exceed: estimated, as if a bucket's were
+ * spread evenly; what lies in the last bucket counts as its lower bound. 0 when there are none. */
+double kaena_histogram_quantile(const kaena_histogram *histogram, double q);
+
 /* "NOT_FOUND"; a static string. */
 const char *kaena_status_name(kaena_status status);
 
