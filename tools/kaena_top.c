@@ -17,6 +17,7 @@
 #include "top_view.h"
 
 #define PLAIN_WIDTH 160
+#define CTRL_L 12
 /* A daemon that hangs is given up; there is another question in a moment. */
 #define ANSWER_MS 2000
 
@@ -34,7 +35,8 @@ static const char usage_text[] =
     "  -h, --help     prints this\n"
     "  -V, --version  prints the version\n"
     "\n"
-    "keys: q quit, s next order, p pause, up and down and page keys scroll\n";
+    "keys: q quit, s next order, p pause, up, down and page keys scroll, ^L draws\n"
+    "everything anew\n";
 
 typedef struct top {
     top_sampler *sampler;
@@ -195,6 +197,9 @@ static bool on_key(top *t, int key)
         break;
     case KEY_HOME:
         t->first = 0;
+        break;
+    case CTRL_L:
+        (void)clearok(curscr, TRUE);
         break;
     default: /* KEY_RESIZE too: the screen is drawn anew */
         break;

@@ -7,7 +7,7 @@ void krt_log_failure(const char *request_id, const char *model, const kaena_err 
     const char *code = kaena_status_name((kaena_status)err->code);
     kaena_log_with(KAENA_LOG_WARNING,
                    KAENA_LOG_FIELDS({"model", model}, {"request_id", request_id}, {"code", code}),
-                   "request failed: %s: %s", code, err->what);
+                   "request %s failed: %s: %s", request_id, code, err->what);
 }
 
 void krt_fail(krpc_call *call, const char *model, const kaena_err *err)

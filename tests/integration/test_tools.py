@@ -36,7 +36,7 @@ class Host:
                         {"name": "b", "listen": [f"unix:{self.dir}/b.sock"], "devices": [1]}]}))
 
     def start(self, name):
-        krtd = fake.Krtd("--config", str(self.config), "--name", name, rundir=self.dir, listen=False)
+        krtd = fake.Krtd("--config", str(self.config), "--name", name, "--threads", "2", rundir=self.dir, listen=False)
         krtd.path = self.dir / f"{name}.sock"
         krtd.socket = f"unix:{krtd.path}"
         return krtd
@@ -134,9 +134,13 @@ class Screen:
         """Waits for |text| among what comes from now on."""
         self.seen = ""
         until = time.monotonic() + fake.SECONDS
+        again = 0.0
         while not re.search(text, self.seen):
             if time.monotonic() > until:
                 raise AssertionError(f"never seen: {text} in {self.seen[-2000:]}")
+            if time.monotonic() > again:  # all of it: otherwise only what changes is written
+                self.key("\x0c")
+                again = time.monotonic() + 0.3
             self.read()
 
     def key(self, key):
@@ -166,6 +170,7 @@ class Top(fake.TestCase):
             while process.poll() is None:
                 client.infer(fake.request("alpha"))
             out = process.stdout.read()
+            process.stdout.close()
             held.cancel()
             self.assertEqual(process.returncode, 0)
             frames = [f for f in out.split("kaena-top ") if f]
@@ -174,7 +179,7 @@ class Top(fake.TestCase):
             self.assertIn("2 daemons, 1 without an answer", last[0])
             self.assertRegex(frames[-1], r"(?m)^a at unix:\S+a\.sock: up ")
             self.assertRegex(frames[-1], r"(?m)^unix:\S+b\.sock: .*No such file")
-            self.assertRegex(frames[-1], r"device 0 +0000:00:1d\.0 TPB .*memory \[\|+ *\] +50% 488\.3 KiB of 976\.6 KiB")
+            self.assertRegex(frames[-1], r"device 0 +0000:00:1d\.0  +TPB .*memory \[\|+ *\] +50% 488\.3 KiB of 976\.6 KiB")
             rows = {line.split()[0]: line.split() for line in last if line.startswith(("alpha", "beta"))}
             self.assertGreater(float(rows["alpha"][3]), 1)
             self.assertEqual(float(rows["alpha"][4]), 0)
