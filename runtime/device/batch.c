@@ -280,6 +280,8 @@ kaena_status dev_pass_begin(dev_context *c, kaena_err *err)
     if (!choose(f, r->in_tensor, b->items - b->done, &b->select, &b->size))
         return refuse(f, r->in_tensor, err);
     b->on = b->on || b->items != b->size;
+    c->request->batch_items = (uint64_t)b->items;
+    c->request->batch_slots += b->items ? (uint64_t)b->size : 0;
     for (uint32_t i = 0; b->on && i < meta->n_inputs; i++)
         if (is_batched(f, i))
             KAENA_TRY(slice(c, &c->value[meta->inputs[i]], neff_input(f, i).name, err));

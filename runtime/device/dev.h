@@ -133,6 +133,9 @@ struct dev_request {
      * memory quota; CANCELLED. */
     void (*done)(dev_request *request, kaena_status status, const kaena_err *err);
     void *user;
+    /* Set before |done|: of a dynamic batch, how many items the request has and how many its passes
+     * had room for; else 0. */
+    uint64_t batch_items, batch_slots;
     /* For dev_run: the model is so small that waking a worker would cost more than its help is
      * worth. Workers are called only where the run has to wait for another, when it is false from
      * then on, or takes a millisecond after all: then dev_run leaves it to them. */

@@ -286,6 +286,7 @@ static dev_context *take(dev_model *m, dev_request *request, dev_waiter *waiter)
         return NULL;
     atomic_store_explicit(&c->bad_index, 0, memory_order_relaxed);
     request->started_ns = request->tpb_ns = 0;
+    request->batch_items = request->batch_slots = 0;
     c->begun = false;
     c->quota = m->quota;
     c->batch.on = false;

@@ -232,6 +232,8 @@ static void done(dev_request *request, kaena_status status, const kaena_err *err
     exec->started_ns = request->started_ns;
     exec->finished_ns = request->finished_ns;
     exec->tpb_ns = request->tpb_ns;
+    exec->batch_items = request->batch_items;
+    exec->batch_slots = request->batch_slots;
     exec->done(exec, status, err);
 }
 

@@ -68,6 +68,7 @@ struct krt_inference {
     bool framed; /* the answer is an InferStreamResponse of number |frame_id| */
     uint64_t frame_id;
     kaena_err *not_finite; /* a detail for an answer with NaN or infinity, or NULL; from malloc */
+    bool begun;            /* its execution has begun; whoever runs it */
     atomic_bool stop;      /* nobody wants the answer any more */
     const void **in_ptr;   /* n_in, n_out: behind this struct, as are the next */
     void **out_ptr;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Several sets of shapes in one artifact, and requests of any batch, through kcc, krtd and kaena-cli."""
 
+import json
 import subprocess
 
 import daemon
@@ -71,6 +72,11 @@ def main():
                 assert not models.infer(name, n), f"{name}, {n} items"
             said = models.infer(name, 0)
             assert "'x'" in said or "x [0" in said, said
+        # 70 items: in slices of 4, and in those of 8 and 1.
+        stats = json.loads(krtd.cli("stats", "--json").stdout)["daemons"][0]
+        used = {m["name"]: (m["batch_items"], m["batch_slots"]) for m in stats["models"]}
+        assert used == {"buckets": (0, 0), "batch": (70, 80), "both": (70, 82)}, used
+        assert sum(t["busy_ns"] for d in stats["devices"] for t in d["tpbs"]) > 0, stats["devices"]
         shown = krtd.cli("models").stdout
         assert f"x float32[?,{ITEM}]" in shown, shown
 
