@@ -237,7 +237,9 @@ static kaena_status fake_open(void *self, int fd, const char *label, krt_image *
     m->contexts = m->n_tpbs = 1;
     ssize_t n = pread(fd, text, FILE_BYTES, 0);
     bool ok = n > 0 && strncmp(text, "kaena-fake\n", 11) == 0;
-    for (char *line = ok ? strtok(text + 11, "\n") : NULL; line && ok; line = strtok(NULL, "\n"))
+    char *rest; /* several loads are under way at a time */
+    for (char *line = ok ? strtok_r(text + 11, "\n", &rest) : NULL; line && ok;
+         line = strtok_r(NULL, "\n", &rest))
         ok = parse_line(m, line);
     free(text);
     if (!ok) {
