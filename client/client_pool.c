@@ -1,13 +1,17 @@
 #include "client_pool.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client_router.h"
@@ -16,6 +20,8 @@
 #define REGION_MOST_BYTES (UINT64_C(64) << 20)
 #define MAX_REGIONS 48 /* daemons bound them, too */
 #define MAX_REASONS 8
+#define NAME_PREFIX "kaena-pool" /* of objects of this library, whoever else makes some */
+#define ABANDONED_SECONDS 10
 /* After a region could not be made, for so long none is tried. */
 #define AGAIN_NS (INT64_C(5000) * 1000000)
 
@@ -166,19 +172,44 @@ static bool make_room(kaena_pool *p, uint64_t bytes)
     return p->bytes + bytes <= p->limit && p->region_count < MAX_REGIONS;
 }
 
-/* An object of our own in /dev/shm with all its pages, and its name. */
-static uint8_t *make_object(kaena_pool *p, size_t bytes, char name[40])
+/* A client that is killed while daemons open its region leaves the name behind. It had the object
+ * locked, which a live one still has: the next client of that user takes such names away. */
+static void unlink_abandoned(void)
+{
+    DIR *dir = opendir("/dev/shm");
+    for (const struct dirent *e; dir && (e = readdir(dir));) {
+        char name[sizeof e->d_name + 1];
+        struct stat st;
+        if (strncmp(e->d_name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0)
+            continue;
+        (void)snprintf(name, sizeof name, "/%s", e->d_name);
+        int fd = shm_open(name, O_RDWR | O_CLOEXEC, 0);
+        if (fd < 0)
+            continue;
+        if (fstat(fd, &st) == 0 && st.st_uid == geteuid() &&
+            time(NULL) - st.st_mtime > ABANDONED_SECONDS && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            (void)shm_unlink(name);
+        close(fd);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* An object of our own in /dev/shm with all its pages, its name, and the descriptor that locks it
+ * as long as it has one. */
+static uint8_t *make_object(kaena_pool *p, size_t bytes, char name[40], int *out_fd)
 {
     uint64_t random[2] = {0};
     if (getrandom(random, sizeof random, 0) != sizeof random)
         return NULL;
-    (void)snprintf(name, 40, "/kaena-%016llx%016llx", (unsigned long long)random[0],
-                   (unsigned long long)random[1]);
+    (void)snprintf(name, 40, "/" NAME_PREFIX "%016llx%08x", (unsigned long long)random[0],
+                   (unsigned)random[1]);
     int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
         say(p, "shared memory", strerror(errno));
         return NULL;
     }
+    (void)flock(fd, LOCK_EX | LOCK_NB);
     /* Allocated now: a page that is missing later would be a SIGBUS. */
     int e;
     do
@@ -189,9 +220,11 @@ static uint8_t *make_object(kaena_pool *p, size_t bytes, char name[40])
     if (base == MAP_FAILED) {
         say(p, "shared memory", strerror(e ? e : errno));
         (void)shm_unlink(name);
+        close(fd);
+        return NULL;
     }
-    close(fd);
-    return base == MAP_FAILED ? NULL : base;
+    *out_fd = fd;
+    return base;
 }
 
 /* True: a daemon has it. */
@@ -236,10 +269,13 @@ static region *create_region(kaena_pool *p, size_t block_bytes, size_t count)
         r->free = &blocks[i];
     }
     char name[40];
-    r->base = make_object(p, r->bytes, name);
+    int fd = -1;
+    r->base = make_object(p, r->bytes, name, &fd);
     bool good = r->base && map_everywhere(r, name);
-    if (r->base)
+    if (r->base) {
         (void)shm_unlink(name);
+        close(fd);
+    }
     if (good)
         return r;
     free_region(r);
@@ -290,8 +326,11 @@ static void grow(kaena_pool *p, size_t block_bytes)
         wanted = block_bytes;
         room = make_room(p, wanted);
     }
+    bool first = !p->regions;
     pthread_mutex_unlock(&p->lock);
     sweep(p);
+    if (first)
+        unlink_abandoned();
     region *r = room ? create_region(p, block_bytes, (size_t)(wanted / block_bytes)) : NULL;
     if (!room)
         say(p, "shared memory", "all that the client may take is in use");

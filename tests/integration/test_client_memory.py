@@ -2,6 +2,7 @@
 """Tensors in memory that libkaena shares with daemons: used by itself, given up when it cannot be, and gone with
 whoever dies."""
 
+import fcntl
 import os
 import pathlib
 import re
@@ -57,6 +58,19 @@ class Memory(unittest.TestCase):
             self.assertTrue(regions(d.krtd[0].process))
             t.kill()
             fake.wait_until(lambda: not regions(d.krtd[0].process), "no regions")
+
+    def test_names_of_the_dead_are_taken_away(self):
+        """A client that died while a daemon opened its region; one that lives has the object locked."""
+        paths = [pathlib.Path(tempfile.mktemp(prefix=f"kaena-pool{kind}", dir="/dev/shm")) for kind in ("dead", "live")]
+        for path in paths:
+            path.touch()
+            os.utime(path, (0, 0))
+        with open(paths[1], "rb") as live:
+            fcntl.flock(live, fcntl.LOCK_EX)
+            with Daemons(1) as d, self.traffic(d) as t:
+                t.more(10)
+                self.assertEqual([path.exists() for path in paths], [False, True])
+            paths[1].unlink()
 
     def test_daemons_die_and_come_back(self):
         for options in ([], ["--own-memory"]):
