@@ -182,7 +182,7 @@ class CloudWatch(fake.TestCase):
             fake.wait_until(lambda: aws.has("line-19"), "the lines arrive")
             texts = [m["text"] for m in aws.messages()]
             self.assertTrue(any("ready:" in t for t in texts), texts)
-            self.assertEqual([i for i in range(20) for t in texts if f"'line-{i}' failed" in t], list(range(20)))
+            self.assertEqual([i for i in range(20) for t in texts if f"'line-{i}' is not" in t], list(range(20)))
             self.assertEqual({m["daemon"] for m in aws.messages()}, {"krtd0"})
             self.assertEqual(aws.streams, {("kaena", "host/krtd0")})
             self.assertEqual(aws.refused, [])
