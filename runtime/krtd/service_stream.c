@@ -63,6 +63,7 @@ struct stream {
     bool gone;     /* the client is */
     bool failed;   /* |err| is how it ends */
     bool closed;
+    bool over; /* somebody is on the way to take it off the list and free it */
     kaena_err err;
 };
 
@@ -189,7 +190,8 @@ static void advance(stream *s)
     }
     if (s->call)
         end_call(s);
-    bool over = !s->call && s->closed && !s->reading && !s->sending && !s->n_asks;
+    bool over = !s->call && s->closed && !s->reading && !s->sending && !s->n_asks && !s->over;
+    s->over = s->over || over;
     (void)pthread_mutex_unlock(&s->lock);
     if (over)
         free_stream(s);
@@ -555,7 +557,7 @@ static stream *next_to_end(krt_streams *t)
     (void)pthread_mutex_lock(&t->lock);
     for (stream *s = t->list; s && !found; s = s->next) {
         (void)pthread_mutex_lock(&s->lock);
-        if (s->failed) {
+        if (s->failed || s->over) {
             (void)pthread_mutex_unlock(&s->lock);
             continue;
         }

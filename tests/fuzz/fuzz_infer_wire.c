@@ -18,18 +18,34 @@ static void must(bool condition)
         abort();
 }
 
+/* |q| as protobuf-c writes it: on foreign bytes it takes scalars of any wire type for its own,
+ * which are unknown fields. */
+static uint8_t *canonical(const ProtobufCMessage *q, krpc_piece *piece, krpc_message *m)
+{
+    uint8_t *bytes = malloc(protobuf_c_message_get_packed_size(q) + 1);
+    *piece = (krpc_piece){bytes, protobuf_c_message_pack(q, bytes)};
+    *m = (krpc_message){piece, 1};
+    return bytes;
+}
+
 static void check_against_protobuf_c(const uint8_t *data, size_t size, const krpc_infer_request *r)
 {
+    static krpc_infer_request own;
     Kaena__V1__InferRequest *q = kaena__v1__infer_request__unpack(NULL, size, data);
     if (!q)
         return; /* it takes no groups */
-    must(q->n_inputs == r->n_inputs && q->n_outputs == r->n_outputs);
-    must(q->n_places == r->n_places && q->priority == r->priority);
-    must((q->check_finite != 0) == r->check_finite);
-    for (size_t i = 0; i < q->n_inputs; i++)
-        must(r->inputs[i].rank == q->inputs[i]->n_shape &&
-             r->inputs[i].dtype == (int32_t)q->inputs[i]->dtype &&
-             r->inputs[i].n_strings == q->inputs[i]->n_strings);
+    must(q->n_inputs == r->n_inputs && q->n_outputs == r->n_outputs && q->n_places == r->n_places);
+    krpc_piece piece;
+    krpc_message m;
+    uint8_t *bytes = canonical(&q->base, &piece, &m);
+    if (krpc_read_infer_request(&m, &own, NULL) == KAENA_OK) {
+        must(q->priority == own.priority && (q->check_finite != 0) == own.check_finite);
+        for (size_t i = 0; i < q->n_inputs; i++)
+            must(own.inputs[i].rank == q->inputs[i]->n_shape &&
+                 own.inputs[i].dtype == (int32_t)q->inputs[i]->dtype &&
+                 own.inputs[i].n_strings == q->inputs[i]->n_strings);
+    }
+    free(bytes);
     kaena__v1__infer_request__free_unpacked(q, NULL);
 }
 
@@ -127,9 +143,15 @@ static void run_stream(const krpc_message *m, const uint8_t *flat, size_t size)
         return;
     Kaena__V1__InferStreamRequest *q = kaena__v1__infer_stream_request__unpack(NULL, size, flat);
     if (q) {
-        must(q->id == s.id && q->timeout_ms == s.timeout_ms);
-        must((q->what_case == KAENA__V1__INFER_STREAM_REQUEST__WHAT_REQUEST) ==
-             (s.what == KRPC_STREAM_REQUEST));
+        krpc_piece piece;
+        krpc_message own;
+        krpc_stream_request t;
+        uint8_t *bytes = canonical(&q->base, &piece, &own);
+        if (krpc_read_stream_request(&own, &t, NULL) == KAENA_OK)
+            must(q->id == t.id && q->timeout_ms == t.timeout_ms &&
+                 (q->what_case == KAENA__V1__INFER_STREAM_REQUEST__WHAT_REQUEST) ==
+                     (t.what == KRPC_STREAM_REQUEST));
+        free(bytes);
         kaena__v1__infer_stream_request__free_unpacked(q, NULL);
     }
     if (s.what == KRPC_STREAM_REQUEST &&

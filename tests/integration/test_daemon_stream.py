@@ -154,7 +154,7 @@ class Answers(fake.TestCase):
                 r = request(inputs=[tensor(values=(value, 0.0))])
                 r.check_finite = True
                 s.send(id, r)
-            self.assertEqual([list(a.response.not_finite) for a in s.take(2)], [["y"], []])
+            self.assertEqual({a.id: list(a.response.not_finite) for a in s.take(2)}, {1: ["y"], 2: []})
             s.half_close()
 
 
