@@ -48,6 +48,7 @@ typedef struct post {
     bool gone;         /* out of the table */
     bool done, ticking;
     uint64_t cookie, owner, expires_ns;
+    uint64_t number;                  /* in order of entry */
     use *use;                         /* while in the table */
     krt_inference *r;                 /* a reference, while in the table */
     char request_id[REQUEST_ID_TEXT]; /* of the InferPost */
@@ -76,6 +77,7 @@ struct krt_posts {
         fate fate;
     } remembered[REMEMBERED];
     size_t next_remembered;
+    uint64_t n_entered;
     uint64_t drained_ns; /* nothing is kept for longer */
 };
 
@@ -313,6 +315,7 @@ static kaena_status enter(krt_posts *t, post *p, uint64_t client, kaena_err *err
         kaena_err_hint(err, "fetch them (InferWait), or raise limits.posted_bytes");
     }
     if (st == KAENA_OK) {
+        p->number = ++t->n_entered;
         p->use = u;
         u->n++;
         u->bytes += p->bytes;
@@ -537,22 +540,21 @@ krt_posts *krt_posts_destroy(krt_posts *t)
     return NULL;
 }
 
-/* Takes a post of |owner| out of the table; NULL: there is none. */
+/* Takes the last post of |owner| out of the table; NULL: there is none. */
 static krt_inference *take_of_owner(krt_posts *t, uint64_t owner)
 {
-    krt_inference *r = NULL;
+    post *last = NULL;
     (void)pthread_mutex_lock(&t->lock);
-    for (size_t b = 0; b < BUCKETS && !r; b++) {
-        post *p = t->buckets[b];
-        while (p && p->owner != owner)
-            p = p->next;
-        if (p)
-            r = forget(t, p, SESSION_ENDED);
-    }
+    for (size_t b = 0; b < BUCKETS; b++)
+        for (post *p = t->buckets[b]; p; p = p->next)
+            if (p->owner == owner && (!last || p->number > last->number))
+                last = p;
+    krt_inference *r = last ? forget(t, last, SESSION_ENDED) : NULL;
     (void)pthread_mutex_unlock(&t->lock);
     return r;
 }
 
+/* The last ones first: the end of one that runs must not begin one that nobody wants. */
 void krt_posts_drop(krt_posts *t, uint64_t owner)
 {
     krt_inference *r;
