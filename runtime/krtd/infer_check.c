@@ -130,9 +130,10 @@ static kaena_status check_region(const char *model, const char *kind, const char
 {
     if (r->region)
         return KAENA_OK;
-    return KRT_FAIL(err, INVALID_ARGUMENT, BAD_REGION,
-                    "model '%s': %s '%s': region 0 is none: MapSharedMemory gives its number",
-                    model, kind, name);
+    kaena_status st = KRT_FAIL(err, INVALID_ARGUMENT, BAD_REGION,
+                               "model '%s': %s '%s': region 0 is none", model, kind, name);
+    kaena_err_hint(err, "MapSharedMemory gives a region its number");
+    return st;
 }
 
 static kaena_status select_inputs(const char *model, const krt_image_info *info,
