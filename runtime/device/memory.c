@@ -32,8 +32,15 @@ void *dev_pages(size_t bytes, bool touch)
 
 void dev_pages_read(const void *p, size_t bytes)
 {
-    for (size_t at = 0; p && at < bytes; at += PIECE_BYTES)
-        (void)madvise((char *)(uintptr_t)p + at, piece_at(at, bytes), MADV_POPULATE_READ);
+    for (size_t at = 0; p && at < bytes; at += PIECE_BYTES) {
+        char *piece = (char *)(uintptr_t)p + at;
+        size_t n = piece_at(at, bytes);
+        if (madvise(piece, n, MADV_POPULATE_READ) != 0)
+            continue;
+        /* Under a hypervisor that keeps page tables of its own, a page is mapped when it is touched. */
+        for (size_t page = 0; page < n; page += PAGE_BYTES)
+            (void)((volatile char *)piece)[page];
+    }
 }
 
 void dev_pages_free(void *p, size_t bytes)
