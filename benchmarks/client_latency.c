@@ -57,7 +57,7 @@ int main(int argc, char **argv)
                        .rank = 1,
                        .shape = {(int64_t)n},
                        .bytes = n * sizeof(float)};
-    kaena_tensor out = {0};
+    kaena_tensor out = {.name = "y"}; /* what has no name cannot be asked to lie somewhere */
     if (kaena_tensor_alloc(client, in.bytes, &in, &err) != KAENA_OK ||
         kaena_tensor_alloc(client, in.bytes, &out, &err) != KAENA_OK)
         die(err.what);
