@@ -37,7 +37,8 @@ void dev_pages_read(const void *p, size_t bytes)
         size_t n = piece_at(at, bytes);
         if (madvise(piece, n, MADV_POPULATE_READ) != 0)
             continue;
-        /* Under a hypervisor that keeps page tables of its own, a page is mapped when it is touched. */
+        /* Under a hypervisor that keeps page tables of its own, a page is mapped when it is
+         * touched. */
         for (size_t page = 0; page < n; page += PAGE_BYTES)
             (void)((volatile char *)piece)[page];
     }
