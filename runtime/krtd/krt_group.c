@@ -174,21 +174,16 @@ kaena_status krt_groups_from_sizes(krt_daemon *d, const char *sizes, kaena_err *
 
 krt_group *krt_group_find(krt_daemon *d, const char *name, uint64_t id, kaena_err *err)
 {
-    char known[300] = "";
+    krt_name_list known = {""};
     (void)pthread_mutex_lock(&d->lock);
     krt_group *g = d->groups;
     while (g && (name ? strcmp(g->name, name) != 0 : g->id != id))
         g = g->next;
     if (g)
         g->refs++;
-    for (const krt_group *k = g ? NULL : d->groups; k; k = k->next) {
-        size_t at = strlen(known);
-        if (at > 200) {
-            (void)snprintf(known + at, sizeof known - at, ", ...");
-            break;
-        }
-        (void)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "", k->name);
-    }
+    const krt_group *k = g ? NULL : d->groups;
+    while (k && krt_name_list_add(&known, k->name))
+        k = k->next;
     (void)pthread_mutex_unlock(&d->lock);
     if (g)
         return g;
@@ -198,8 +193,8 @@ krt_group *krt_group_find(krt_daemon *d, const char *name, uint64_t id, kaena_er
     else
         (void)snprintf(which, sizeof which, "number %" PRIu64, id);
     (void)KAENA_FAIL(err, NOT_FOUND,
-                     *known ? "no group %s; there are: %s" : "no group %s; there is none", which,
-                     known);
+                     *known.text ? "no group %s; there are: %s" : "no group %s; there is none",
+                     which, known.text);
     kaena_err_hint(err, "CreateGroup (kaena-cli groups) makes one");
     return NULL;
 }

@@ -436,25 +436,20 @@ void krt_models_drop(krt_daemon *d, uint64_t owner)
 
 krt_model *krt_model_find(krt_daemon *d, const char *name, kaena_err *err)
 {
-    char known[300] = "";
+    krt_name_list known = {""};
     (void)pthread_mutex_lock(&d->lock);
     krt_model *m = *find_name(d, name);
     if (m)
         krt_model_ref(m);
-    for (const krt_model *k = m ? NULL : d->models; k; k = k->next) {
-        size_t at = strlen(known);
-        if (at > 200) {
-            (void)snprintf(known + at, sizeof known - at, ", ...");
-            break;
-        }
-        (void)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "", k->name);
-    }
+    const krt_model *k = m ? NULL : d->models;
+    while (k && krt_name_list_add(&known, k->name))
+        k = k->next;
     (void)pthread_mutex_unlock(&d->lock);
     if (!m)
         (void)KAENA_FAIL(err, NOT_FOUND,
-                         *known ? "no model '%.100s'; loaded: %s"
-                                : "no model '%.100s'; none is loaded",
-                         name, known);
+                         *known.text ? "no model '%.100s'; loaded: %s"
+                                     : "no model '%.100s'; none is loaded",
+                         name, known.text);
     return m;
 }
 

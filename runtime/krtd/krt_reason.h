@@ -2,6 +2,9 @@
 #ifndef KRT_REASON_H
 #define KRT_REASON_H
 
+#include <stdio.h>
+#include <string.h>
+
 #include "err.h"
 #include "kaena/v1/runtime.pb-c.h"
 
@@ -38,6 +41,20 @@ static inline void krt_reason_default(kaena_err *err, krt_reason reason)
 {
     if (err->reason == 0)
         err->reason = (int32_t)reason;
+}
+
+/* For messages that say what there is: a list of names, "" at first. */
+typedef struct krt_name_list {
+    char text[300];
+} krt_name_list;
+
+/* Adds |name|; false: the list ends here with "...", there is room for no more. */
+static inline bool krt_name_list_add(krt_name_list *l, const char *name)
+{
+    const size_t at = strlen(l->text), room = sizeof l->text - at;
+    const bool full = at > 160;
+    (void)snprintf(l->text + at, room, "%s%.128s", at ? ", " : "", full ? "..." : name);
+    return !full;
 }
 
 #endif
