@@ -201,6 +201,9 @@ static bool decode_details(const kaena_exchange_state *x, kaena_err *err)
                                                      status->details[i]->value.data);
     }
     if (detail) {
+        /* The status' own text has the hint in it. */
+        if (*detail->what)
+            (void)kaena_err_set(err, (kaena_status)err->code, "%s", detail->what);
         err->reason = (int32_t)detail->reason;
         err->needed = detail->needed;
         err->available = detail->available;

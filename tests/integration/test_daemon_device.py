@@ -3,6 +3,7 @@
 
 import pathlib
 import struct
+import subprocess
 import tempfile
 import threading
 import unittest
@@ -116,6 +117,14 @@ class Device(fake.TestCase):
             path = self.copy("next.neff", lambda d: d[:8] + bytes([d[8] + 1]) + d[9:])
             self.fails(StatusCode.FAILED_PRECONDITION, client.load_path, path, "next", reason=Reason.VERSION_MISMATCH,
                        says=("next.neff", "2.0", "1.0", "kcc ", "recompile"))
+
+    def test_the_command_line_says_what_to_do_once(self):
+        with self.krtd() as krtd:
+            done = subprocess.run([daemon.CLI, "--address", krtd.socket, "load", self.neff, "--group", "nowhere"],
+                                  text=True, capture_output=True, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("no group 'nowhere'", done.stderr)
+            self.assertEqual(done.stderr.count("CreateGroup (kaena-cli groups) makes one"), 1, done.stderr)
 
     def test_more_tpbs_than_there_are(self):
         wide = pathlib.Path(self.dir.name, "wide.neff")
