@@ -1,4 +1,5 @@
-/* What the tests of the vector kernels' families share: random operands, and the loop over cases. */
+/* What the tests of the vector kernels' families share: random operands, and the loop over cases.
+ */
 #ifndef KERFAMILY_H
 #define KERFAMILY_H
 
@@ -40,8 +41,8 @@ static inline double element(const ker_ap *ap, const uint32_t i[4])
               (i)[0], (i)[1], (i)[2], (i)[3], kaena_dtype_name((ap)->dtype))
 
 /* |n| random cases, every other one with special values. */
-#define FAMILY_TEST(suite, family, n)                                                                     \
-    KTEST(suite, family)                                                                     \
+#define FAMILY_TEST(suite, family, n)                                                              \
+    KTEST(suite, family)                                                                           \
     {                                                                                              \
         kerops_rng rng = {20260101};                                                               \
         kerops_mode();                                                                             \

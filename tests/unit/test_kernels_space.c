@@ -1,5 +1,5 @@
-/* The vector kernels that look around or move: windows, depthwise convolution, resize, copies; on random
- * shapes, strides and types, as test_kernels_vec.c does it for elements and rows. */
+/* The vector kernels that look around or move: windows, depthwise convolution, resize, copies; on
+ * random shapes, strides and types, as test_kernels_vec.c does it for elements and rows. */
 #include <stdatomic.h>
 
 #include "kerfamily.h"
