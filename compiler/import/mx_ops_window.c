@@ -1,6 +1,7 @@
 /* Convolutions, pooling, resizing. */
 #include <string.h>
 
+#include "checked.h"
 #include "mx_ops.h"
 
 #define MAX_SPATIAL KOP_MAX_SPATIAL
@@ -34,7 +35,8 @@ static kaena_status finish(mx_xlat *x, kgr_value *v, bool last)
     return KAENA_OK;
 }
 
-/* |n| whole numbers, |otherwise| where the attribute is absent or "()". */
+/* |n| whole numbers, |otherwise| where the attribute is absent or "()", and where anything has
+ * failed. */
 static void spatial(mx_xlat *x, const char *name, int64_t otherwise, int32_t n, int64_t *out)
 {
     uint32_t count = mx_ints(x, name, out, MAX_SPATIAL);
@@ -46,9 +48,12 @@ static void spatial(mx_xlat *x, const char *name, int64_t otherwise, int32_t n, 
     for (int32_t i = 0; i < n && x->status == KAENA_OK; i++)
         if (out[i] < 0 || out[i] > INT32_MAX)
             (void)MX_FAIL(x, INVALID_ARGUMENT, "%s has the value %lld", name, (long long)out[i]);
+    for (int32_t i = 0; i < n && x->status != KAENA_OK; i++)
+        out[i] = otherwise;
 }
 
-/* The kernel's dimensions, as many as the data has behind batch and channels. */
+/* The kernel's dimensions, as many as the data has behind batch and channels; one of 1 where
+ * anything has failed. */
 static int32_t kernel_of(mx_xlat *x, const kgr_value *v, int64_t *kernel)
 {
     int32_t n = (int32_t)mx_ints(x, "kernel", kernel, MAX_SPATIAL);
@@ -57,7 +62,10 @@ static int32_t kernel_of(mx_xlat *x, const kgr_value *v, int64_t *kernel)
                       v->t.shape.rank);
     for (int32_t i = 0; i < n; i++)
         kernel[i] = mx_size(x, "a kernel's dimension", kernel[i]);
-    return x->status == KAENA_OK ? n : 1;
+    if (x->status == KAENA_OK)
+        return n;
+    kernel[0] = 1;
+    return 1;
 }
 
 /* --- Convolutions ---------------------------------------------------------------------------- */
@@ -109,13 +117,21 @@ static void target_pads(mx_xlat *x, const kgr_value *v, int32_t n, const int64_t
     spatial(x, "target_shape", 0, n, target);
     for (int32_t i = 0; i < n; i++)
         said = said || target[i] != 0;
-    for (int32_t i = 0; i < n && said; i++) {
-        int64_t whole = stride[i] * (v->t.shape.dim[2 + i] - 1) + (kernel[i] - 1) * dilate[i] + 1;
-        if (whole < target[i] && x->status == KAENA_OK)
-            (void)MX_FAIL(x, INVALID_ARGUMENT, "target_shape %lld is larger than %lld",
-                          (long long)target[i], (long long)whole);
-        adjust[i] = (whole - target[i]) % 2;
-        pad[i] = (whole - target[i] + 1) / 2;
+    for (int32_t i = 0; i < n && said && x->status == KAENA_OK; i++) {
+        const int64_t last = v->t.shape.dim[2 + i] - 1;
+        uint64_t steps, reach, whole;
+        if (last < 0 || !kaena_mul_u64((uint64_t)stride[i], (uint64_t)last, &steps) ||
+            !kaena_mul_u64((uint64_t)kernel[i] - 1, (uint64_t)dilate[i], &reach) ||
+            !kaena_add_u64(steps, reach + 1, &whole) || whole > INT32_MAX)
+            (void)MX_FAIL(x, INVALID_ARGUMENT, "a result of %lld steps of %lld is too large",
+                          (long long)last, (long long)stride[i]);
+        else if (whole < (uint64_t)target[i])
+            (void)MX_FAIL(x, INVALID_ARGUMENT, "target_shape %lld is larger than %llu",
+                          (long long)target[i], (unsigned long long)whole);
+        else {
+            adjust[i] = ((int64_t)whole - target[i]) % 2;
+            pad[i] = ((int64_t)whole - target[i] + 1) / 2;
+        }
     }
 }
 
