@@ -138,9 +138,10 @@ static kaena_status map_object(krt_region *r, int fd, bool present, kaena_err *e
     return KAENA_OK;
 }
 
-/* Enters |r|, whose size counts as mapped from here on. */
+/* Enters |r|, whose size counts as mapped from here on. Its client may have gone: once the lock is
+ * off, |r| is whoever's takes it out. */
 static kaena_status enter(krt_regions *t, const krt_region_limits *limits, krt_region *r,
-                          kaena_err *err)
+                          uint64_t *id, kaena_err *err)
 {
     kaena_status st = KAENA_OK;
     uint64_t n = 0, bytes = 0;
@@ -162,7 +163,7 @@ static kaena_status enter(krt_regions *t, const krt_region_limits *limits, krt_r
                             bytes + r->size, limits->bytes);
         kaena_err_hint(err, "unmap one, or raise limits.region_bytes");
     } else {
-        r->id = ++t->last_id;
+        *id = r->id = ++t->last_id;
         r->refs = 1;
         r->next = t->list;
         t->list = r;
@@ -197,12 +198,11 @@ kaena_status krt_region_map(krt_regions *t, const krt_region_limits *limits, uin
     if (fd >= 0)
         (void)close(fd);
     if (st == KAENA_OK)
-        st = enter(t, limits, r, err);
+        st = enter(t, limits, r, id, err);
     if (st != KAENA_OK) {
         free_region(r);
         return kaena_err_wrap(err, st, "shared memory '%s'", name);
     }
-    *id = r->id;
     return KAENA_OK;
 }
 
