@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -67,10 +68,16 @@ static size_t each(const krpc_core_ports *p, kind wanted, void (*fn)(void *arg, 
 
 /* ---- too many ---- */
 
+typedef struct peer {
+    ino_t ino;
+    bool kept;         /* by an earlier census */
+    uint64_t received; /* bytes */
+} peer;
+
 typedef struct census {
-    ino_t *ino; /* the kernel counts upwards: newer ones are larger */
+    krpc_core_ports *ports;
+    peer *peers;
     size_t n, capacity;
-    ino_t newest_kept;
 } census;
 
 static ino_t ino_of(int fd)
@@ -79,47 +86,80 @@ static ino_t ino_of(int fd)
     return fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
+static int by_ino(const void *a, const void *b)
+{
+    ino_t x = *(const ino_t *)a, y = *(const ino_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool is_kept(const krpc_core_ports *p, ino_t ino)
+{
+    return p->n_kept && bsearch(&ino, p->kept, p->n_kept, sizeof ino, by_ino);
+}
+
 static void count(void *arg, int fd)
 {
     census *c = arg;
     if (c->n == c->capacity) {
         size_t capacity = c->capacity * 2 + 64;
-        ino_t *grown = realloc(c->ino, capacity * sizeof *grown);
+        peer *grown = realloc(c->peers, capacity * sizeof *grown);
         if (!grown)
             return;
-        c->ino = grown;
+        c->peers = grown;
         c->capacity = capacity;
     }
-    c->ino[c->n++] = ino_of(fd);
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+    (void)getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size);
+    ino_t ino = ino_of(fd);
+    c->peers[c->n++] =
+        (peer){.ino = ino, .kept = is_kept(c->ports, ino), .received = info.tcpi_bytes_received};
+}
+
+/* Who was there before comes first, then who has said most: numbers of sockets tell no age. */
+static int by_merit(const void *a, const void *b)
+{
+    const peer *x = a, *y = b;
+    if (x->kept != y->kept)
+        return y->kept - x->kept;
+    if (x->received != y->received)
+        return x->received < y->received ? 1 : -1;
+    return by_ino(&x->ino, &y->ino);
 }
 
 static void cut(void *arg, int fd)
 {
     const census *c = arg;
-    if (ino_of(fd) > c->newest_kept)
+    if (!is_kept(c->ports, ino_of(fd)))
         (void)shutdown(fd, SHUT_RDWR);
 }
 
-static int compare(const void *a, const void *b)
+size_t krpc_core_ports_cap(krpc_core_ports *p, size_t max, size_t max_fds)
 {
-    ino_t x = *(const ino_t *)a, y = *(const ino_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-size_t krpc_core_ports_cap(const krpc_core_ports *p, size_t max, size_t max_fds)
-{
-    census c = {0};
+    census c = {.ports = p};
     size_t all = each(p, CONNECTION, count, &c), others = all > c.n ? all - c.n : 0;
     size_t room = max_fds > others ? max_fds - others : 0;
     max = room < max ? room : max;
-    size_t excess = c.n > max ? c.n - max : 0;
-    if (excess) {
-        qsort(c.ino, c.n, sizeof *c.ino, compare);
-        c.newest_kept = max ? c.ino[max - 1] : 0;
-        (void)each(p, CONNECTION, cut, &c);
+    size_t n_kept = c.n < max ? c.n : max, excess = c.n - n_kept;
+    ino_t *kept = n_kept ? realloc(p->kept, n_kept * sizeof *kept) : NULL;
+    if (kept) {
+        p->kept = kept;
+        qsort(c.peers, c.n, sizeof *c.peers, by_merit);
+        for (size_t i = 0; i < n_kept; i++)
+            kept[i] = c.peers[i].ino;
+        qsort(kept, n_kept, sizeof *kept, by_ino);
     }
-    free(c.ino);
+    p->n_kept = kept ? n_kept : 0;
+    if (excess)
+        (void)each(p, CONNECTION, cut, &c);
+    free(c.peers);
     return excess;
+}
+
+void krpc_core_ports_free(krpc_core_ports *p)
+{
+    free(p->kept);
+    *p = (krpc_core_ports){0};
 }
 
 /* ---- the end ---- */

@@ -643,6 +643,7 @@ krpc_listeners *krpc_listeners_destroy(krpc_listeners *ls)
     krpc_listeners_stop(ls);
     (void)uv_loop_close(&ls->loop);
     (void)pthread_mutex_destroy(&ls->lock);
+    krpc_core_ports_free(&ls->core_ports);
     free(ls->connections);
     free(ls);
     return NULL;

@@ -300,7 +300,7 @@ class Tls(fake.TestCase):
                 client.devices()
 
     def test_descriptors_do_not_run_out(self):
-        """The core would give up the port for good: the newest connections are cut before that."""
+        """The core would give up the port for good: connections are cut before that, those that were there first stay."""
         f = self.files
         most = 300
         with Krtd("--tls-cert", f.server_pem, "--tls-key", f.server_key, nofile=most) as krtd:
