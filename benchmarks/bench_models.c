@@ -2,7 +2,7 @@
  * compared.
  *
  * bench_models --ort LIBONNXRUNTIME --onnx F --neff F --name N [--threads N] [--rounds N] [--krtd
- * ADDRESS --path F]
+ * ADDRESS] [--inputs DIR]
  *
  * benchmarks/models makes the files and calls it. */
 #include <getopt.h>
@@ -26,7 +26,9 @@
 
 typedef struct settings {
     const char *ort, *onnx, *neff, *name, *krtd;
+    const char *inputs; /* directory of K.bin, or NULL: random numbers */
     int threads, rounds;
+    bool alone;
 } settings;
 
 /* Kaena's side: the model loaded in this process, or in a daemon. */
@@ -99,7 +101,7 @@ static void describe(kaena_tensor *t, neff_tensor from, void *data)
 }
 
 /* Loads; returns how long the load itself took. */
-static double kaena_open(kaena_side *k, const settings *s, const ort_input *input, size_t n_input)
+static double kaena_open(kaena_side *k, const settings *s, void *const *data)
 {
     kaena_err err;
     (void)sem_init(&k->done, 0, 0);
@@ -126,13 +128,9 @@ static double kaena_open(kaena_side *k, const settings *s, const ort_input *inpu
     double took = now_ms() - start;
     k->n_in = neff_n_inputs(k->file);
     k->n_out = neff_n_outputs(k->file);
-    if (k->n_in != n_input || k->n_in > MAX_TENSORS || k->n_out > MAX_TENSORS) {
-        (void)fprintf(stderr, "benchmark: the two models do not have the same inputs\n");
-        exit(1);
-    }
     for (uint32_t i = 0; i < k->n_in; i++) {
-        k->in[i] = input[i].data;
-        describe(&k->in_tensor[i], neff_input(k->file, i), input[i].data);
+        k->in[i] = data[i];
+        describe(&k->in_tensor[i], neff_input(k->file, i), data[i]);
     }
     for (uint32_t i = 0; i < k->n_out; i++) {
         neff_tensor t = neff_output(k->file, i);
@@ -218,22 +216,46 @@ static long status_kb(const char *key)
     return kb;
 }
 
-/* Load time, first inference and peak memory of Kaena alone, in a process of its own. */
-static void measure_alone(const settings *s, const ort_input *input, size_t n)
+/* Load time, first inference and memory of Kaena alone: what this program does with --alone. */
+static int measure_alone(const settings *s)
 {
+    void *data[MAX_TENSORS];
+    kaena_err err;
+    neff_file *file;
+    if (neff_open(s->neff, &file, &err) != KAENA_OK)
+        die(&err);
+    for (uint32_t i = 0; i < neff_n_inputs(file) && i < MAX_TENSORS; i++)
+        data[i] = calloc(1, (size_t)neff_input(file, i).bytes);
+    neff_unref(file);
+    static kaena_side k;
+    long before = status_kb("VmRSS");
+    double load = kaena_open(&k, s, data), start = now_ms();
+    kaena_run(&k);
+    double first = now_ms() - start;
+    kaena_run(&k);
+    (void)printf("  load %.1f ms, first inference %.2f ms, RSS %ld MB (%ld MB of it pages of the "
+                 "file; %ld MB before the load)\n",
+                 load, first, status_kb("VmRSS") / 1024, status_kb("RssFile") / 1024,
+                 before / 1024);
+    return 0;
+}
+
+/* In a process of its own, which has never seen ONNX Runtime. */
+static void run_alone(char **argv)
+{
+    char *alone[32];
+    size_t n = 0;
+    while (argv[n] && n < 30) {
+        alone[n] = argv[n];
+        n++;
+    }
+    alone[n++] = "--alone";
+    alone[n] = NULL;
     (void)fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        kaena_side k = {0};
-        long before = status_kb("VmRSS");
-        double load = kaena_open(&k, s, input, n), start = now_ms();
-        kaena_run(&k);
-        double first = now_ms() - start;
-        (void)printf("  load %.1f ms, first inference %.2f ms, peak RSS %ld MB (%ld MB of it "
-                     "before the load)\n",
-                     load, first, status_kb("VmHWM") / 1024, before / 1024);
-        (void)fflush(stdout);
-        _exit(0);
+        (void)execv("/proc/self/exe", alone);
+        _exit(127);
     }
     (void)waitpid(pid, NULL, 0);
 }
@@ -249,17 +271,61 @@ static double cosine(const float *a, const float *b, size_t n)
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
 }
 
-static void fill(ort_input *in, size_t n)
+static void fill_random(float *v, size_t n)
 {
     uint64_t s = 88172645463325252u;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < in[i].bytes / 4; k++) {
-            s ^= s << 13;
-            s ^= s >> 7;
-            s ^= s << 17;
-            if (in[i].type == 1)
-                ((float *)in[i].data)[k] = (float)((double)(s >> 40) / (double)(1 << 23) - 1.0);
-        }
+    for (size_t i = 0; i < n; i++) {
+        s ^= s << 13;
+        s ^= s >> 7;
+        s ^= s << 17;
+        v[i] = (float)((double)(s >> 40) / (double)(1 << 23) - 1.0);
+    }
+}
+
+static void fill_from(const char *dir, size_t k, void *data, size_t bytes)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/%zu.bin", dir, k);
+    FILE *f = fopen(path, "re");
+    if (!f || fread(data, 1, bytes, f) != bytes || fgetc(f) != EOF) {
+        (void)fprintf(stderr, "benchmark: '%s' does not have the %zu bytes of the input\n", path,
+                      bytes);
+        exit(1);
+    }
+    (void)fclose(f);
+}
+
+/* Both sides read the same buffers, of the shapes that the NEFF was compiled for: |data| in its
+ * order. */
+static void make_inputs(const settings *s, ort_session *ort, void **data)
+{
+    neff_file *file;
+    kaena_err err;
+    size_t n;
+    ort_input *in = ort_inputs(ort, &n);
+    if (neff_open(s->neff, &file, &err) != KAENA_OK)
+        die(&err);
+    bool same = neff_n_inputs(file) == n && n <= MAX_TENSORS && neff_n_outputs(file) <= MAX_TENSORS;
+    for (size_t i = 0; same && i < n; i++) {
+        uint32_t k = 0;
+        while (k < n && strcmp(neff_input(file, k).name, in[i].name) != 0)
+            k++;
+        same = k < n;
+        if (!same)
+            break;
+        neff_tensor t = neff_input(file, k);
+        data[k] = ort_set_input(ort, i, t.shape.dim, t.shape.rank);
+        same = t.bytes == in[i].bytes;
+        if (s->inputs)
+            fill_from(s->inputs, i, data[k], in[i].bytes);
+        else if (t.dtype == KAENA_F32)
+            fill_random(data[k], in[i].bytes / sizeof(float));
+    }
+    neff_unref(file);
+    if (!same) {
+        (void)fprintf(stderr, "benchmark: the two models do not have the same inputs\n");
+        exit(1);
+    }
 }
 
 static bool parse(int argc, char **argv, settings *s)
@@ -267,7 +333,8 @@ static bool parse(int argc, char **argv, settings *s)
     static const struct option options[] = {{"ort", 1, NULL, 'o'},    {"onnx", 1, NULL, 'm'},
                                             {"neff", 1, NULL, 'n'},   {"name", 1, NULL, 'N'},
                                             {"krtd", 1, NULL, 'k'},   {"threads", 1, NULL, 't'},
-                                            {"rounds", 1, NULL, 'r'}, {NULL, 0, NULL, 0}};
+                                            {"rounds", 1, NULL, 'r'}, {"inputs", 1, NULL, 'i'},
+                                            {"alone", 0, NULL, 'a'},  {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
@@ -285,6 +352,12 @@ static bool parse(int argc, char **argv, settings *s)
             break;
         case 'k':
             s->krtd = optarg;
+            break;
+        case 'a':
+            s->alone = true;
+            break;
+        case 'i':
+            s->inputs = optarg;
             break;
         case 't':
             s->threads = atoi(optarg);
@@ -304,16 +377,17 @@ int main(int argc, char **argv)
     settings s = {.threads = 1, .rounds = 10};
     if (!parse(argc, argv, &s)) {
         (void)fprintf(stderr, "usage: bench_models --ort LIB --onnx F --neff F --name N [--threads "
-                              "N] [--rounds N] [--krtd ADDRESS]\n");
+                              "N] [--rounds N] [--krtd ADDRESS] [--inputs DIR]\n");
         return 2;
     }
+    if (s.alone)
+        return measure_alone(&s);
     static samples ours, theirs;
-    size_t n;
+    void *data[MAX_TENSORS];
     ort_session *ort = ort_open(s.ort, s.onnx, s.threads);
-    ort_input *input = ort_inputs(ort, &n);
-    fill(input, n);
+    make_inputs(&s, ort, data);
     kaena_side k = {0};
-    (void)kaena_open(&k, &s, input, n);
+    (void)kaena_open(&k, &s, data);
     kaena_run(&k);
     ort_run(ort);
     size_t elements;
@@ -331,21 +405,7 @@ int main(int argc, char **argv)
                  s.krtd ? "through krtd" : "in-process", same);
     kaena_close(&k);
     ort_close(ort);
-    if (!s.krtd) {
-        settings alone = s;
-        ort_input *copy = calloc(n, sizeof *copy);
-        /* ort_close has freed the inputs: the child needs some of its own. */
-        neff_file *file;
-        kaena_err err;
-        if (!copy || neff_open(s.neff, &file, &err) != KAENA_OK)
-            return 1;
-        for (size_t i = 0; i < n; i++)
-            copy[i].data = calloc(1, (size_t)neff_input(file, (uint32_t)i).bytes);
-        neff_unref(file);
-        measure_alone(&alone, copy, n);
-        for (size_t i = 0; i < n; i++)
-            free(copy[i].data);
-        free(copy);
-    }
+    if (!s.krtd)
+        run_alone(argv);
     return same > 0.95 ? 0 : 1;
 }

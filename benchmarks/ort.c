@@ -27,8 +27,6 @@ enum ort_function {
     ORT_TENSOR_DATA = 51,
     ORT_CAST_TO_TENSOR_INFO = 55,
     ORT_ELEMENT_TYPE = 60,
-    ORT_DIM_COUNT = 61,
-    ORT_DIMS = 62,
     ORT_ELEMENT_COUNT = 64,
     ORT_TENSOR_TYPE_AND_SHAPE = 65,
     ORT_CPU_MEMORY_INFO = 69,
@@ -76,37 +74,36 @@ static size_t element_bytes(int type)
                                                  : 4;
 }
 
-static void make_input(ort_session *s, size_t i, handle allocator, handle memory)
+/* What the model says about input |i|. */
+static void describe_input(ort_session *s, size_t i)
 {
     ort_input *in = &s->in[i];
     char *name;
-    handle info, tensor;
-    int type;
+    handle info, tensor, allocator;
+    CALL(s, ORT_DEFAULT_ALLOCATOR, (handle *), &allocator);
     CALL(s, ORT_INPUT_NAME, (handle, size_t, handle, char **), s->session, i, allocator, &name);
     CALL(s, ORT_INPUT_TYPE, (handle, size_t, handle *), s->session, i, &info);
     CALL(s, ORT_CAST_TO_TENSOR_INFO, (handle, handle *), info, &tensor);
-    CALL(s, ORT_ELEMENT_TYPE, (handle, int *), tensor, &type);
-    CALL(s, ORT_DIM_COUNT, (handle, size_t *), tensor, &in->rank);
-    if (in->rank > 8) {
-        (void)fprintf(stderr, "benchmark: input '%s' has more than 8 dimensions\n", name);
-        exit(1);
-    }
-    CALL(s, ORT_DIMS, (handle, int64_t *, size_t), tensor, in->dim, in->rank);
-    size_t elements = 1;
-    for (size_t d = 0; d < in->rank; d++) {
-        if (in->dim[d] < 0)
-            in->dim[d] = 1;
-        elements *= (size_t)in->dim[d];
-    }
+    CALL(s, ORT_ELEMENT_TYPE, (handle, int *), tensor, &in->type);
     in->name = s->in_name[i] = name;
-    in->type = type;
-    in->bytes = elements * element_bytes(type);
+}
+
+void *ort_set_input(ort_session *s, size_t i, const int64_t *dim, size_t rank)
+{
+    ort_input *in = &s->in[i];
+    handle memory;
+    size_t elements = 1;
+    for (size_t d = 0; d < rank; d++)
+        elements *= (size_t)dim[d];
+    in->bytes = elements * element_bytes(in->type);
     in->data = aligned_alloc(64, (in->bytes / 64 + 1) * 64);
     if (!in->data)
         exit(1);
     memset(in->data, 0, in->bytes);
+    CALL(s, ORT_CPU_MEMORY_INFO, (int, int, handle *), 1, 0, &memory);
     CALL(s, ORT_TENSOR_WITH_DATA, (handle, void *, size_t, const int64_t *, size_t, int, handle *),
-         memory, in->data, in->bytes, in->dim, in->rank, type, &s->in_value[i]);
+         memory, in->data, in->bytes, dim, rank, in->type, &s->in_value[i]);
+    return in->data;
 }
 
 ort_session *ort_open(const char *library, const char *model, int threads)
@@ -127,7 +124,7 @@ ort_session *ort_open(const char *library, const char *model, int threads)
                       library, ORT_API_VERSION);
         exit(1);
     }
-    handle options, allocator, memory;
+    handle options, allocator;
     CALL(s, ORT_CREATE_ENV, (int, const char *, handle *), ORT_LOG_ERROR, "benchmark", &s->env);
     CALL(s, ORT_CREATE_SESSION_OPTIONS, (handle *), &options);
     CALL(s, ORT_SET_OPTIMIZATION_LEVEL, (handle, int), options, ORT_ENABLE_ALL);
@@ -137,7 +134,6 @@ ort_session *ort_open(const char *library, const char *model, int threads)
     CALL(s, ORT_CREATE_SESSION, (handle, const char *, handle, handle *), s->env, model, options,
          &s->session);
     CALL(s, ORT_DEFAULT_ALLOCATOR, (handle *), &allocator);
-    CALL(s, ORT_CPU_MEMORY_INFO, (int, int, handle *), 1, 0, &memory);
     CALL(s, ORT_INPUT_COUNT, (handle, size_t *), s->session, &s->n_in);
     CALL(s, ORT_OUTPUT_COUNT, (handle, size_t *), s->session, &s->n_out);
     if (s->n_in > ORT_MAX_TENSORS || s->n_out > ORT_MAX_TENSORS) {
@@ -146,7 +142,7 @@ ort_session *ort_open(const char *library, const char *model, int threads)
         exit(1);
     }
     for (size_t i = 0; i < s->n_in; i++)
-        make_input(s, i, allocator, memory);
+        describe_input(s, i);
     for (size_t i = 0; i < s->n_out; i++) {
         char *name;
         CALL(s, ORT_OUTPUT_NAME, (handle, size_t, handle, char **), s->session, i, allocator,

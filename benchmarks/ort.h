@@ -10,11 +10,9 @@
 
 typedef struct ort_session ort_session;
 
-/* An input as the model declares it, dimensions that are not fixed taken as 1. */
 typedef struct ort_input {
     const char *name;
-    int64_t dim[8];
-    size_t rank, bytes;
+    size_t bytes;
     int type; /* onnx.TensorProto.DataType */
     void *data;
 } ort_input;
@@ -23,8 +21,10 @@ typedef struct ort_input {
  * spin. Ends the process with a message where it can't. */
 ort_session *ort_open(const char *library, const char *model, int threads);
 void ort_close(ort_session *s);
-/* Buffers of the inputs, to be filled by the caller; they stay. */
+/* The model's inputs; they have buffers after ort_set_input. */
 ort_input *ort_inputs(ort_session *s, size_t *n);
+/* Gives input |i| a shape and a buffer of zeros, which is returned and stays. */
+void *ort_set_input(ort_session *s, size_t i, const int64_t *dim, size_t rank);
 /* One inference. */
 void ort_run(ort_session *s);
 /* Output |i| of the last inference as floats. */
