@@ -1,16 +1,18 @@
 #include "krt_aws.h"
 
-#include <curl/curl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "krt_curl.h"
+
 #define DEFAULT_REGION "us-east-1"
 #define CONNECT_MS 10000
 
 struct krt_aws {
+    const krt_curl *lib;
     CURL *curl;
     const char *target;
     char *url, *provider, *credentials, *token, *ca_file;
@@ -61,7 +63,7 @@ static bool fill(krt_aws *aws, const krt_aws_options *o, const char *id, const c
     aws->credentials = text("%s:%s", id, secret);
     aws->token = token ? text("X-Amz-Security-Token: %s%s", token, "") : NULL;
     aws->ca_file = o->ca_file ? strdup(o->ca_file) : NULL;
-    aws->curl = curl_easy_init();
+    aws->curl = aws->lib->easy_init();
     return aws->url && aws->provider && aws->credentials && (aws->token || !token) &&
            (aws->ca_file || !o->ca_file) && aws->curl;
 }
@@ -76,11 +78,14 @@ kaena_status krt_aws_open(const krt_aws_options *o, krt_aws **out, kaena_err *er
                             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
         return st;
     }
+    const krt_curl *lib;
+    KAENA_TRY(krt_curl_load(&lib, err));
     krt_aws *aws = calloc(1, sizeof *aws);
-    if (!aws || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+    if (!aws || lib->global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(aws);
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     }
+    aws->lib = lib;
     if (!fill(aws, o, id, secret)) {
         (void)krt_aws_close(aws);
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
@@ -93,8 +98,8 @@ krt_aws *krt_aws_close(krt_aws *aws)
 {
     if (!aws)
         return NULL;
-    curl_easy_cleanup(aws->curl);
-    curl_global_cleanup();
+    aws->lib->easy_cleanup(aws->curl);
+    aws->lib->global_cleanup();
     free(aws->url);
     free(aws->provider);
     free(aws->credentials);
@@ -145,9 +150,9 @@ static struct curl_slist *headers_of(const krt_aws *aws, const char *operation)
     struct curl_slist *list = NULL;
     const char *lines[] = {target, "Content-Type: application/x-amz-json-1.1", aws->token};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        struct curl_slist *more = lines[i] ? curl_slist_append(list, lines[i]) : list;
+        struct curl_slist *more = lines[i] ? aws->lib->slist_append(list, lines[i]) : list;
         if (!more) {
-            curl_slist_free_all(list);
+            aws->lib->slist_free_all(list);
             return NULL;
         }
         list = more;
@@ -158,6 +163,7 @@ static struct curl_slist *headers_of(const krt_aws *aws, const char *operation)
 bool krt_aws_call(krt_aws *aws, const char *operation, const char *body, size_t size,
                   const _Atomic uint64_t *deadline_ns, krt_aws_answer *out)
 {
+    const krt_curl *lib = aws->lib;
     CURL *c = aws->curl;
     char detail[CURL_ERROR_SIZE] = "";
     transfer t = {.answer = out, .deadline_ns = deadline_ns};
@@ -167,34 +173,34 @@ bool krt_aws_call(krt_aws *aws, const char *operation, const char *body, size_t 
         (void)strcpy(out->message, "out of memory");
         return false;
     }
-    curl_easy_reset(c); /* its connection stays */
-    (void)curl_easy_setopt(c, CURLOPT_URL, aws->url);
-    (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_AWS_SIGV4, aws->provider);
-    (void)curl_easy_setopt(c, CURLOPT_USERPWD, aws->credentials);
-    (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
-    (void)curl_easy_setopt(c, CURLOPT_POST, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)size);
-    (void)curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
-    (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
-    (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-    (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-    (void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, &t);
-    (void)curl_easy_setopt(c, CURLOPT_ERRORBUFFER, detail);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, &t);
+    lib->easy_reset(c); /* its connection stays */
+    (void)lib->easy_setopt(c, CURLOPT_URL, aws->url);
+    (void)lib->easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    (void)lib->easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    (void)lib->easy_setopt(c, CURLOPT_AWS_SIGV4, aws->provider);
+    (void)lib->easy_setopt(c, CURLOPT_USERPWD, aws->credentials);
+    (void)lib->easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    (void)lib->easy_setopt(c, CURLOPT_POST, 1L);
+    (void)lib->easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)size);
+    (void)lib->easy_setopt(c, CURLOPT_POSTFIELDS, body);
+    (void)lib->easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    (void)lib->easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    (void)lib->easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    (void)lib->easy_setopt(c, CURLOPT_XFERINFODATA, &t);
+    (void)lib->easy_setopt(c, CURLOPT_ERRORBUFFER, detail);
+    (void)lib->easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    (void)lib->easy_setopt(c, CURLOPT_WRITEDATA, &t);
     if (aws->ca_file)
-        (void)curl_easy_setopt(c, CURLOPT_CAINFO, aws->ca_file);
-    CURLcode code = curl_easy_perform(c);
-    (void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &out->http);
-    curl_slist_free_all(headers);
+        (void)lib->easy_setopt(c, CURLOPT_CAINFO, aws->ca_file);
+    CURLcode code = lib->easy_perform(c);
+    (void)lib->easy_getinfo(c, CURLINFO_RESPONSE_CODE, &out->http);
+    lib->slist_free_all(headers);
     if (code != CURLE_OK) {
         out->http = 0;
         (void)snprintf(out->message, sizeof out->message, "%s",
                        code == CURLE_ABORTED_BY_CALLBACK ? "no answer in time"
                        : *detail                         ? detail
-                                                         : curl_easy_strerror(code));
+                                                         : lib->easy_strerror(code));
         return false;
     }
     if (out->http >= 200 && out->http < 300)

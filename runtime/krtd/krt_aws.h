@@ -23,7 +23,7 @@ typedef struct krt_aws_options {
     const char *ca_file; /* NULL: the system's */
 } krt_aws_options;
 
-/* FAILED_PRECONDITION: no credentials. Before threads start. */
+/* FAILED_PRECONDITION: no credentials, or no libcurl. Thread: one at a time. */
 kaena_status krt_aws_open(const krt_aws_options *options, krt_aws **out,
                           kaena_err *err) KAENA_CHECKED;
 /* Accepts NULL and returns it. */

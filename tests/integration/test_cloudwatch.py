@@ -204,6 +204,16 @@ class CloudWatch(fake.TestCase):
         with self.assertRaisesRegex(RuntimeError, "no credentials for AWS; set access_key_id"):
             Logged("http://127.0.0.1:9", keys=False, env=empty.items())
 
+    def test_only_this_sink_needs_libcurl(self):
+        with tempfile.TemporaryDirectory() as directory:
+            pathlib.Path(directory, "libcurl.so.4").write_bytes(b"rubbish")
+            broken = {"LD_LIBRARY_PATH": directory}
+            with fake.Krtd(env=broken.items()) as krtd, krtd.client() as client:
+                self.assertEqual(len(client.models()), 0)
+            with self.assertRaisesRegex(RuntimeError, r"log to CloudWatch 'kaena/host/krtd0': libcurl: .*; "
+                                                      r"install libcurl\.so\.4 \(Debian: libcurl4\)"):
+                Logged("http://127.0.0.1:9", env=broken.items())
+
     def test_tls(self):
         with tempfile.TemporaryDirectory() as directory:
             certificate = (f"{directory}/cert.pem", f"{directory}/key.pem")

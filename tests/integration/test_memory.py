@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""krtd gives memory back: after 200 cycles of loading, running and unloading five models it is as large as after five.
+"""krtd is small while it has nothing to do, and gives memory back: after 200 cycles of loading, running and unloading five models it is as large as after five.
 
 A krtd that loses 4 KiB with every unload (leaky_krtd.c) must not pass for one that does not.
 """
@@ -18,6 +18,7 @@ from fake import rt, tensors
 
 CYCLES, FIRST = 200, 5
 GROWTH = 1.03
+IDLE_KIB = 16 * 1000 * 1000 // 1024
 LEAKY = daemon.BUILD / "tests" / "integration" / "krtd-leaky"
 N = {"small": 64, "large": 150528, "any": 1000, "matmul": 4 * 96, "digits": 64}
 SHAPES = {"matmul": [4, 96], "digits": [1, 1, 8, 8]}
@@ -68,12 +69,18 @@ def settled(krtd):
     return least
 
 
+def idle():
+    """RSS of a krtd that has just started, in KiB."""
+    with fake.Krtd(program=daemon.KRTD) as krtd:
+        return settled(krtd)
+
+
 def growth(program, models):
     """RSS after the last cycle over that after cycle FIRST."""
     with fake.Krtd("--log-level", "error", program=program, wait=False) as krtd:
         fake.wait_until(lambda: krtd.path.exists(), "listening")
         with krtd.client() as client:
-            idle = rss(krtd)
+            before = rss(krtd)
             for cycle in range(1, CYCLES + 1):
                 for name, data in models.items():
                     use(client, name, data)
@@ -82,7 +89,7 @@ def growth(program, models):
             last = settled(krtd)
             assert len(client.models()) == 0
             assert [d.dram_used_bytes for d in client.devices().devices] == [0]
-    print(f"{pathlib.Path(program).name}: {idle} KiB before, {first} after {FIRST} cycles, {last} after {CYCLES}: "
+    print(f"{pathlib.Path(program).name}: {before} KiB before, {first} after {FIRST} cycles, {last} after {CYCLES}: "
           f"{last / first:.4f}", file=sys.stderr)
     return last / first
 
@@ -92,6 +99,8 @@ def main():
         daemon.skip("a sanitizer keeps freed memory: RSS says nothing")
     with tempfile.TemporaryDirectory(prefix="kaena-") as directory:
         models = {name: path.read_bytes() for name, path in artifacts(pathlib.Path(directory)).items()}
+    least = idle()
+    assert least <= IDLE_KIB, f"krtd has {least} KiB before it has done anything: at most {IDLE_KIB} are meant"
     good = growth(daemon.KRTD, models)
     bad = growth(LEAKY, models)
     assert good <= GROWTH, f"krtd has grown by {100 * (good - 1):.1f} %"
