@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "peak.h"
 #include "tpb.h"
 
 #define MAX_INSTRUCTIONS 65536
@@ -174,43 +175,6 @@ static void add_layer(program *p, const layer *l)
     p->side = !p->side;
 }
 
-/* --- Peak --------------------------------------------------------------------------------------
- */
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-__attribute__((noinline, target("avx512f,avx512bf16"))) static double bf16_flops(void)
-{
-    __m512 acc[16];
-    __m512bh x = (__m512bh)_mm512_set1_epi32(0x3f803f80);
-    UNROLL for (int i = 0; i < 16; i++) acc[i] = _mm512_setzero_ps();
-    for (int n = 0; n < 20000; n++) {
-        UNROLL for (int i = 0; i < 16; i++)
-        {
-            acc[i] = _mm512_dpbf16_ps(acc[i], x, x);
-            __asm__ volatile("" : "+v"(acc[i]));
-        }
-    }
-    return 20000.0 * 16 * 64;
-}
-
-static double peak_gflops(void)
-{
-    double best = 1e30, flops = 0;
-    for (int i = 0; i < 200; i++) {
-        double t = now_us();
-        flops = bf16_flops();
-        t = now_us() - t;
-        if (t < best)
-            best = t;
-    }
-    return flops / best * 1e-3;
-}
-
 /* --- Execution ---------------------------------------------------------------------------------
  */
 
@@ -287,8 +251,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench_mm [NAME] [--threads 1..8 | --cpu-time] [--seconds S]\n");
         return 2;
     }
-    bool bf16 = ker_level_supported(KER_AVX512_BF16);
-    double peak = bf16 ? peak_gflops() : 0;
+    double peak = peak_gflops();
     printf("level %s, peak %.0f GF/s a thread\n", ker_level_name(level), peak);
     size_t weight_bytes = 64u << 20;
     uint8_t *weights = aligned_alloc(4096, weight_bytes), *sb = aligned_alloc(4096, KISA_SB_BYTES);

@@ -61,6 +61,31 @@ void kaena_arena_fini(kaena_arena *arena)
     arena->used = 0;
 }
 
+void kaena_arena_rewind(kaena_arena *arena)
+{
+    kaena_arena_block *kept = NULL;
+    for (kaena_arena_block *b = arena->head; b;) {
+        kaena_arena_block *next = b->next;
+        if (!kept && b->size <= ARENA_BLOCK)
+            kept = b;
+        else
+            block_free(b);
+        b = next;
+    }
+    arena->head = kept;
+    arena->used = 0;
+    if (kept) {
+        kept->next = NULL;
+        kept->used = 0;
+        arena->used = sizeof *kept + kept->size;
+    }
+}
+
+bool kaena_arena_empty(const kaena_arena *arena)
+{
+    return !arena->head || (!arena->head->next && arena->head->used == 0);
+}
+
 void kaena_arena_join(kaena_arena *to, kaena_arena *from)
 {
     kaena_arena_block *last = from->head;

@@ -3,6 +3,7 @@
 #define KAENA_BASE_ARENA_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,12 @@ typedef struct kaena_arena {
 
 void kaena_arena_init(kaena_arena *arena, size_t quota);
 void kaena_arena_fini(kaena_arena *arena);
+
+/* Ends all allocations, but keeps a block of usual size for the next ones. */
+void kaena_arena_rewind(kaena_arena *arena);
+
+/* Nothing is allocated. */
+bool kaena_arena_empty(const kaena_arena *arena);
 
 /* Zeroed memory, aligned to 64; NULL only where the arena has a quota. A size of 0 gives a unique
  * pointer. */

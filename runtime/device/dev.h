@@ -28,7 +28,7 @@ typedef struct dev_model dev_model;
 typedef struct dev_config {
     uint32_t n_chips;    /* 1..DEV_MAX_CHIPS */
     uint64_t dram_bytes; /* of a chip; 0 = DEV_DRAM_BYTES */
-    uint32_t threads;    /* workers, >= 1 */
+    uint32_t threads;    /* workers; 0: every request goes through dev_run */
 } dev_config;
 
 kaena_status dev_system_create(const dev_config *config, dev_system **out,

@@ -255,6 +255,8 @@ static dev_model *destroy(dev_model *m)
         dev_context *c = &m->context[i];
         for (uint32_t s = 0; c->run && s < m->flow.n_device; s++)
             c->run[s] = tpb_run_destroy(c->run[s]);
+        for (uint32_t a = 0; c->arena && a < m->flow.n_arenas; a++)
+            kaena_arena_fini(&c->arena[a]);
         dev_pages_free(c->scratch, meta->scratch_bytes);
         dev_pages_free(c->values, m->flow.values_bytes);
     }

@@ -8,23 +8,25 @@
  * ----------------------------------------------------------------------------------------------------------------
  */
 
+/* What counts against the quota: not the block that an arena keeps. */
+static size_t arena_holds(const kaena_arena *a)
+{
+    return kaena_arena_empty(a) ? 0 : a->used;
+}
+
 kaena_arena *dev_arena_open(dev_context *c, uint32_t i, bool keep)
 {
     kaena_arena *a = &c->arena[i];
-    c->arena_bytes -= a->used;
+    c->arena_bytes -= arena_holds(a);
     if (!keep)
-        kaena_arena_fini(a);
-    size_t quota = c->quota > c->arena_bytes ? c->quota - c->arena_bytes : 1;
-    if (keep)
-        a->quota = quota;
-    else
-        kaena_arena_init(a, quota);
+        kaena_arena_rewind(a);
+    a->quota = c->quota > c->arena_bytes ? c->quota - c->arena_bytes : 1;
     return a;
 }
 
 void dev_arena_close(dev_context *c, uint32_t i)
 {
-    c->arena_bytes += c->arena[i].used;
+    c->arena_bytes += arena_holds(&c->arena[i]);
 }
 
 /* Every value as it is declared, in the memory that is its own. */
@@ -141,7 +143,7 @@ static kaena_status run_host(dev_context *c, const flow_op *op, kaena_err *err)
     kaena_status status =
         run_graph(c, op->step.host, dev_arena_open(c, op->arena, false), &keep, err);
     if (!keep)
-        kaena_arena_fini(&c->arena[op->arena]);
+        kaena_arena_rewind(&c->arena[op->arena]);
     dev_arena_close(c, op->arena);
     if (status == KAENA_OK)
         return KAENA_OK;
@@ -170,7 +172,7 @@ static void empty_arenas(dev_context *c, kaena_arena *out)
     kaena_arena_init(out, 0);
     kaena_arena_join(out, &c->batch.arena);
     for (uint32_t i = 0; i < c->model->flow.n_arenas; i++)
-        if (c->arena[i].used)
+        if (!kaena_arena_empty(&c->arena[i]))
             kaena_arena_join(out, &c->arena[i]);
     c->arena_bytes = 0;
 }
@@ -313,7 +315,7 @@ bool dev_run(dev_model *m, dev_request *request)
     dev_context *c = take(m, request, &waiter);
     if (!c)
         return false;
-    uint64_t patience_ns = request->alone ? DEV_ALONE_NS : 0;
+    uint64_t patience_ns = request->alone && m->sys->config.threads ? DEV_ALONE_NS : 0;
     dev_advance(c);
     dev_work_until(c, &waiter, patience_ns);
     (void)pthread_mutex_lock(&m->sys->lock);

@@ -293,8 +293,6 @@ kaena_status dev_system_create(const dev_config *config, dev_system **out, kaena
     if (config->n_chips < 1 || config->n_chips > DEV_MAX_CHIPS)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "%u chips, not 1 to %d", config->n_chips,
                           DEV_MAX_CHIPS);
-    if (config->threads < 1)
-        return KAENA_FAIL(err, INVALID_ARGUMENT, "a system needs at least one thread");
     ker_level level;
     if (!ker_level_detect(&level))
         return KAENA_FAIL(err, INVALID_ARGUMENT,
@@ -302,7 +300,7 @@ kaena_status dev_system_create(const dev_config *config, dev_system **out, kaena
                           getenv("KRT_CPU"));
     dev_system *sys = calloc(1, sizeof *sys);
     if (sys)
-        sys->threads = calloc(config->threads, sizeof *sys->threads);
+        sys->threads = calloc(config->threads + 1, sizeof *sys->threads);
     if (!sys || !sys->threads) {
         free(sys);
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "no memory for a system");

@@ -1,5 +1,5 @@
 /* A predecoded program: nodes in program order, operations of units, units cut into chunks. Inside
- * runtime/tpb only. */
+ * runtime/tpb, and for benchmarks/bench_layers. */
 #ifndef KAENA_TPB_CODE_H
 #define KAENA_TPB_CODE_H
 

@@ -47,6 +47,30 @@ KTEST(arena, quota_bounds_what_it_holds)
     kaena_arena_fini(&a);
 }
 
+KTEST(arena, rewinding_keeps_one_block)
+{
+    kaena_arena a;
+    kaena_arena_init(&a, 1 << 20);
+    cr_assert(kaena_arena_empty(&a));
+    void *first = kaena_arena_alloc(&a, 100);
+    cr_assert(first && kaena_arena_alloc(&a, 500000) && kaena_arena_alloc(&a, 60000));
+    cr_assert_not(kaena_arena_empty(&a));
+    memset(first, 7, 100);
+    for (int i = 0; i < 3; i++) {
+        kaena_arena_rewind(&a);
+        cr_assert(kaena_arena_empty(&a));
+        cr_assert_gt(a.used, 0U);
+        cr_assert_lt(a.used, 100000U);
+        unsigned char *again = kaena_arena_alloc(&a, 100);
+        cr_assert(again && again[0] == 0 && again[99] == 0);
+        memset(again, 7, 100);
+    }
+    kaena_arena_fini(&a);
+    cr_assert(kaena_arena_empty(&a));
+    kaena_arena_rewind(&a);
+    cr_assert_null(a.head);
+}
+
 KTEST(arena, memory_is_zeroed_and_aligned)
 {
     kaena_arena a;
