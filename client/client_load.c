@@ -92,6 +92,8 @@ static grpc_byte_buffer *options_message(const kaena_load *load)
         options.version = a->version;
     if (a->fd < 0)
         options.path = a->path;
+    else
+        options.file = (ProtobufCBinaryData){.len = strlen(a->path), .data = (uint8_t *)a->path};
     options.size = a->size;
     options.queue_depth = a->options.queue_depth;
     options.persistent = load->persistent;

@@ -26,6 +26,8 @@
 
 /* Pieces of one chunk message that need no list from malloc. */
 #define CHUNK_PIECES 64
+/* Of LoadOptions.file: messages have to say more than a name. */
+#define MAX_FILE_TEXT 100
 
 typedef struct load {
     krt_daemon *daemon;
@@ -35,8 +37,8 @@ typedef struct load {
     int fd;
     krt_caller caller;
     krt_loading loading;
-    kaena_arena arena;       /* of |name|, |path|, |options| */
-    const char *name, *path; /* "" = not given */
+    kaena_arena arena;              /* of |name|, |path|, |file|, |options| */
+    const char *name, *path, *file; /* "" = not given */
     uint64_t size, written;
     krt_load_options options;
 } load;
@@ -53,7 +55,8 @@ static void end(load *l, grpc_byte_buffer *reply, const kaena_err *err)
     krt_daemon *d = l->daemon;
     krpc_call *call = l->call;
     if (!reply)
-        krt_log_failure(krpc_call_request_id(call), *l->name ? l->name : NULL, err);
+        krt_log_failure(krpc_call_request_id(call), l->caller.owner, *l->name ? l->name : NULL,
+                        err);
     grpc_byte_buffer_destroy(l->message);
     if (l->fd >= 0)
         (void)close(l->fd);
@@ -116,11 +119,21 @@ static kaena_status check_group(krt_model *m, kaena_err *err)
     return KAENA_ABORTED;
 }
 
+/* What messages call the artifact: what its client knows it by. */
+static const char *label_of(const load *l)
+{
+    const char *names[] = {l->path, l->name, l->file, "unnamed"};
+    size_t i = 0;
+    while (!*names[i])
+        i++;
+    return names[i];
+}
+
 static kaena_status place(load *l, krt_model **out, kaena_err *err)
 {
     krt_daemon *d = l->daemon;
     krt_image *image;
-    const char *label = *l->path ? l->path : *l->name ? l->name : "stream";
+    const char *label = label_of(l);
     kaena_status st = d->backend->open(d->devices, l->fd, label, &image, err);
     if (st != KAENA_OK) {
         krt_reason_default(err, KRT_REASON(BAD_ARTIFACT));
@@ -370,6 +383,17 @@ static kaena_status begin_stream(load *l, kaena_err *err)
 
 /* ---- options ---- */
 
+/* The end of a path says more than its beginning. */
+static const char *file_text(const ProtobufCBinaryData *file, kaena_arena *arena)
+{
+    size_t n = file->len < MAX_FILE_TEXT ? file->len : MAX_FILE_TEXT;
+    if (!n)
+        return "";
+    const char *end = (const char *)file->data + file->len - n;
+    const char *text = kaena_arena_printf(arena, "%.*s", (int)n, end);
+    return text ? text : "";
+}
+
 static kaena_status read_options(load *l, grpc_byte_buffer *message, kaena_err *err)
 {
     ProtobufCMessage *m;
@@ -382,6 +406,7 @@ static kaena_status read_options(load *l, grpc_byte_buffer *message, kaena_err *
         const Kaena__V1__LoadOptions *o = q->options;
         l->name = o->name;
         l->path = o->path;
+        l->file = file_text(&o->file, &l->arena);
         l->size = o->size;
         l->options = (krt_load_options){.owner = o->persistent ? 0 : l->caller.owner,
                                         .version = o->version,
@@ -447,7 +472,7 @@ static kaena_status begin(krt_daemon *d, krpc_call *call, load **out, kaena_err 
     l->daemon = d;
     l->call = call;
     l->fd = -1;
-    l->name = l->path = "";
+    l->name = l->path = l->file = "";
     l->caller = caller;
     kaena_arena_init(&l->arena, KRPC_PB_QUOTA);
     l->loading = (krt_loading){.owner = caller.owner, .call = call};

@@ -127,6 +127,7 @@ def check_load(address, directory):
     o = loads[-1]
     assert (o.name, o.group, o.replicas, o.timeout_ms, o.queue_depth, o.version, o.persistent) == (
         "n", "g", 2**32 - 1, 250, 9, "v1", True), o
+    assert o.file == f"{directory}/m.neff".encode(), o
     away = run(f"{address},unix:/nonexistent", "load", f"{directory}/m.neff", "--on", "all", expect=1)
     assert "own: loaded into" in away.stdout and "not in unix:/nonexistent: no daemon answers" in away.stderr, away
     assert "1 of 2 daemons" in away.stderr, away

@@ -66,6 +66,16 @@ class Load(fake.TestCase):
             client.load(model(), chunk=1)
             client.load(model("whole"), chunk=4096)
 
+    def test_messages_call_what_is_sent_what_its_client_does(self):
+        with Krtd() as krtd, krtd.client() as client:
+            long = b"/" + b"x" * 300 + b"/m.neff"
+            for called, options in (("given", {"name": "given", "file": b"my/file.neff"}), ("my/file.neff", {"file": b"my/file.neff"}),
+                                    (long[-100:].decode(), {"file": long}), ("unnamed", {}), ("a", {"file": b"a\0b"}),
+                                    ("?.neff", {"file": b"\xff.neff"})):
+                self.fails(StatusCode.DATA_LOSS, lambda: client.load("rubbish", **options), says=f"'{called}' is not a model")
+            self.fails(StatusCode.RESOURCE_EXHAUSTED, lambda: client.load(model(dram=1 << 40), file=b"my/file.neff"),
+                       says="load 'my/file.neff': ")
+
     def test_loads_at_a_time_are_bounded(self):
         with Krtd(limits={"loads": 2}) as krtd, krtd.client() as client:
             go = threading.Event()
