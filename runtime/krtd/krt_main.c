@@ -187,6 +187,7 @@ static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const ch
     if (st == KAENA_OK && !a->no_sandbox && krt_sandbox_enter(&sandbox) != KAENA_OK)
         kaena_log(KAENA_LOG_WARNING, "%s: the daemon runs without it", sandbox.what);
     if (st == KAENA_OK) {
+        krt_restarts_serving(rundir, d->config->name, d->restarts);
         kaena_log(KAENA_LOG_INFO, "ready: %zu devices, %" PRIu32 " threads", d->config->n_devices,
                   threads);
         krt_notify("READY=1\nSTATUS=serving %zu devices", d->config->n_devices);
@@ -239,7 +240,7 @@ static int serve(krt_settings **settings, const krt_arguments *a, const char *ru
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow fails its write with EFBIG */
     krt_daemon d = {.started_ns = krt_now_ns(),
-                    .restarts = krt_restarts_begin(rundir, config->name),
+                    .restarts = krt_restarts_read(rundir, config->name),
                     .config = config,
                     .chips = (const char(*)[KRT_PCI_TEXT])s->host.chips,
                     .backend = backend};

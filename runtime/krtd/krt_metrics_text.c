@@ -65,8 +65,8 @@ static void write_daemon(writer *w)
     kaena_strbuf_printf(w->out, "} 1\n");
     one(w, "kaena_uptime_seconds", GAUGE, "Since the start of the daemon.",
         (double)s->uptime_ns / 1e9);
-    one(w, "kaena_restarts", GAUGE,
-        "Starts of the daemon after it had ended otherwise than it should.", s->restarts);
+    one(w, "kaena_restarts", GAUGE, "Ends of the serving daemon that were none of its own.",
+        s->restarts);
     one(w, "kaena_resident_memory_bytes", GAUGE, "Resident memory of the daemon.",
         (double)s->rss_bytes);
     one(w, "kaena_connections", GAUGE, "Open connections of clients.", s->connections);

@@ -67,23 +67,30 @@ static bool starts_path(const char *rundir, const char *name, char path[PATH_MAX
     return snprintf(path, PATH_MAX, "%s/%s.starts", rundir, name) < PATH_MAX;
 }
 
-uint32_t krt_restarts_begin(const char *rundir, const char *name)
+uint32_t krt_restarts_read(const char *rundir, const char *name)
 {
     char path[PATH_MAX], text[16] = "";
-    int fd = starts_path(rundir, name, path)
-                 ? open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)
-                 : -1;
+    int fd = starts_path(rundir, name, path) ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
     if (fd < 0)
         return 0;
-    uint32_t restarts = 0;
-    if (pread(fd, text, sizeof text - 1, 0) > 0)
-        restarts = (uint32_t)strtoul(text, NULL, 10);
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    (void)close(fd);
+    return n > 0 ? (uint32_t)strtoul(text, NULL, 10) : 0;
+}
+
+void krt_restarts_serving(const char *rundir, const char *name, uint32_t restarts)
+{
+    char path[PATH_MAX], text[16];
+    int fd = starts_path(rundir, name, path)
+                 ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)
+                 : -1;
+    if (fd < 0)
+        return;
     /* Of fixed width: a write that is cut short by a full disk leaves no other number. */
     int n = snprintf(text, sizeof text, "%010" PRIu32 "\n", restarts + 1);
     ssize_t ignored = pwrite(fd, text, (size_t)n, 0);
     (void)ignored;
     (void)close(fd);
-    return restarts;
 }
 
 void krt_restarts_end(const char *rundir, const char *name)

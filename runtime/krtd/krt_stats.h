@@ -50,11 +50,13 @@ static inline uint64_t krt_stats_get(const _Atomic uint64_t *counter)
 /* Of this process, in bytes; 0 where /proc does not say. */
 uint64_t krt_rss_bytes(void);
 
-/* How often the daemon |name| has ended otherwise than it should have since its last proper start:
- * counts in the file |rundir|/|name|.starts, which is there while the daemon runs. A service
- * manager that starts it anew after a crash counts the same. To be called once, by the one daemon
- * that has the name; a directory that cannot be written gives 0. */
-uint32_t krt_restarts_begin(const char *rundir, const char *name);
+/* How often the daemon |name| has been serving and then ended otherwise than it should have, since
+ * its last proper end: what the file |rundir|/|name|.starts says, 0 where there is none. Starts
+ * that fail do not count. By the one daemon that has the name, as are the next two. */
+uint32_t krt_restarts_read(const char *rundir, const char *name);
+/* It serves: from here on an end that it does not tell is one more than |restarts|. A directory
+ * that cannot be written is none to count in. */
+void krt_restarts_serving(const char *rundir, const char *name, uint32_t restarts);
 /* It ends as it should. */
 void krt_restarts_end(const char *rundir, const char *name);
 

@@ -3,6 +3,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -105,6 +106,32 @@ class Stats(fake.TestCase):
             with fake.Krtd(rundir=directory) as third, third.client() as client:
                 self.assertEqual(stats_of(client).restarts, 0)
             krtd.process.returncode = 0
+        fake.shutil.rmtree(directory)
+
+    def test_starts_that_fail_are_no_restarts(self):
+        directory = tempfile.mkdtemp(prefix="kaena-")
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            metrics = f"127.0.0.1:{taken.getsockname()[1]}"
+
+            def fail():
+                for _ in range(3):
+                    with fake.Krtd("--metrics", metrics, rundir=directory, wait=False) as failing:
+                        self.assertEqual(failing.wait(), 1)
+                        self.assertIn("address already in use", failing.log())
+                        failing.process.returncode = 0
+
+            fail()
+            with fake.Krtd(rundir=directory) as krtd:
+                with krtd.client() as client:
+                    self.assertEqual(stats_of(client).restarts, 0)
+                krtd.signal(signal.SIGKILL)
+                krtd.wait()
+                krtd.process.returncode = 0
+            fail()
+            with fake.Krtd(rundir=directory) as krtd, krtd.client() as client:
+                self.assertEqual(stats_of(client).restarts, 1)
         fake.shutil.rmtree(directory)
 
 

@@ -58,24 +58,37 @@ KTEST(krt_stats, what_is_resident_is_more_than_nothing)
     cr_assert(krt_rss_bytes() > 100000 && krt_rss_bytes() < UINT64_C(1) << 40);
 }
 
+static uint32_t restarts_of(const char *dir, const char *name)
+{
+    uint32_t n = krt_restarts_read(dir, name);
+    krt_restarts_serving(dir, name, n);
+    return n;
+}
+
 KTEST(krt_stats, a_restart_is_a_start_after_an_end_that_was_none)
 {
     char dir[] = "/tmp/kaena-starts-XXXXXX";
     cr_assert(mkdtemp(dir));
-    cr_assert(krt_restarts_begin(dir, "a") == 0);
-    cr_assert(krt_restarts_begin(dir, "a") == 1);
-    cr_assert(krt_restarts_begin(dir, "a") == 2);
-    cr_assert(krt_restarts_begin(dir, "b") == 0);
+    cr_assert(restarts_of(dir, "a") == 0);
+    cr_assert(restarts_of(dir, "a") == 1);
+    cr_assert(restarts_of(dir, "a") == 2);
+    cr_assert(restarts_of(dir, "b") == 0);
     krt_restarts_end(dir, "a");
-    cr_assert(krt_restarts_begin(dir, "a") == 0);
+    cr_assert(restarts_of(dir, "a") == 0);
+    /* Starts that come to nothing count for nothing, and hide no end that came before them. */
+    cr_assert(krt_restarts_read(dir, "a") == 1);
+    cr_assert(krt_restarts_read(dir, "a") == 1);
+    cr_assert(restarts_of(dir, "a") == 1);
+    cr_assert(krt_restarts_read(dir, "never") == 0);
+    cr_assert(krt_restarts_read(dir, "never") == 0);
     /* What is not a number, or a directory that cannot be written, is a beginning. */
     char path[64];
     (void)snprintf(path, sizeof path, "%s/c.starts", dir);
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     cr_assert(fd >= 0 && write(fd, "nonsense", 8) == 8 && close(fd) == 0);
-    cr_assert(krt_restarts_begin(dir, "c") == 0);
-    cr_assert(krt_restarts_begin(dir, "c") == 1);
-    cr_assert(krt_restarts_begin("/nowhere/at/all", "c") == 0);
+    cr_assert(restarts_of(dir, "c") == 0);
+    cr_assert(restarts_of(dir, "c") == 1);
+    cr_assert(restarts_of("/nowhere/at/all", "c") == 0);
     krt_restarts_end("/nowhere/at/all", "c");
     krt_restarts_end(dir, "a");
     krt_restarts_end(dir, "b");
