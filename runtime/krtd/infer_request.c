@@ -199,6 +199,7 @@ kaena_status krt_inference_create(const krt_asking *asking, krt_arrival *arrival
     krt_arrival_move(&r->arrival, arrival);
     r->asker = asking->asker;
     r->user = asking->user;
+    r->session = asking->session;
     r->accepted_ns = now;
     r->item.deadline_ns = asking->deadline_ns;
     r->item.priority = r->selection.priority;

@@ -25,8 +25,9 @@ typedef struct krt_asker {
 /* Whose request it is, and what becomes of its answer. */
 typedef struct krt_asking {
     krt_daemon *daemon;
-    krpc_call *call; /* that it came with */
-    uint64_t client; /* krt_caller_client; 0: to be asked for when it matters */
+    krpc_call *call;  /* that it came with */
+    uint64_t client;  /* krt_caller_client; 0: to be asked for when it matters */
+    uint64_t session; /* krt_caller.owner */
     uint64_t deadline_ns;
     const krt_asker *asker;
     void *user; /* the asker's */
@@ -55,8 +56,9 @@ struct krt_inference {
     krt_exec exec;
     krt_job job;
     _Atomic int refs;
-    bool refused; /* answered because its queue did not take it */
-    krt_model *m; /* a reference */
+    bool refused;     /* answered because its queue did not take it */
+    krt_model *m;     /* a reference */
+    uint64_t session; /* whose it is; 0: nobody's */
     const krt_asker *asker;
     void *user; /* the asker's */
     krt_arrival arrival;

@@ -133,6 +133,20 @@ void krt_caller_leave(krt_caller *c)
     *c = (krt_caller){0};
 }
 
+uint64_t krt_caller_session(krpc_call *call)
+{
+    const krt_daemon *d = krpc_call_user(call);
+    char token[KRT_TOKEN_TEXT + 1];
+    krt_session *s;
+    kaena_err ignored;
+    if (!krpc_call_metadata(call, SESSION_KEY, token, sizeof token) ||
+        krt_session_find(d->clients->sessions, token, &s, &ignored) != KAENA_OK)
+        return 0;
+    uint64_t number = krt_session_owner(s);
+    krt_session_unref(s);
+    return number;
+}
+
 uint64_t krt_caller_client(const krt_caller *c, krpc_call *call)
 {
     return c->owner ? c->owner : krpc_call_connection(call);

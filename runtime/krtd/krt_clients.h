@@ -46,6 +46,9 @@ kaena_status krt_caller_enter(krt_daemon *d, krpc_call *call, krt_caller *out,
                               kaena_err *err) KAENA_CHECKED;
 void krt_caller_leave(krt_caller *c);
 
+/* The number of the session that |call| names; 0: none, or it has ended. */
+uint64_t krt_caller_session(krpc_call *call);
+
 /* Whom limits per client count, and to whom regions belong: the session, or else the connection. */
 uint64_t krt_caller_client(const krt_caller *c, krpc_call *call);
 

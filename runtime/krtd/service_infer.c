@@ -12,7 +12,9 @@ static void reply(krt_inference *r, grpc_byte_buffer *answer)
 
 static void fail(krt_inference *r, const kaena_err *err)
 {
-    krt_fail(r->user, r->m->name, err);
+    krpc_call *call = r->user;
+    krt_log_failure(krpc_call_request_id(call), r->session, r->m->name, err);
+    krpc_fail(call, err);
 }
 
 static const krt_asker asker = {reply, fail};
@@ -33,6 +35,7 @@ static kaena_status create(krt_daemon *d, krpc_call *call, krt_inference **out, 
     krt_asking asking = {.daemon = d,
                          .call = call,
                          .client = caller.owner,
+                         .session = caller.owner,
                          .deadline_ns = krpc_call_deadline_ns(call),
                          .asker = &asker,
                          .user = call};

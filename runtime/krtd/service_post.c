@@ -275,7 +275,7 @@ static void fail(krt_inference *r, const kaena_err *err)
 {
     post *p = r->user;
     if (!r->refused) /* InferPost says that, otherwise */
-        krt_log_failure(p->request_id, r->m->name, err);
+        krt_log_failure(p->request_id, p->owner, r->m->name, err);
     finish(p, NULL, err);
 }
 

@@ -1,4 +1,5 @@
 /* Runtime.Session: the stream whose end is the session's. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "krt_clients.h"
@@ -131,7 +132,8 @@ typedef struct grace {
 static void end_session(krt_session *s, uint64_t hold, const char *why)
 {
     if (krt_session_end(s, hold))
-        kaena_log(KAENA_LOG_INFO, "session of '%s' ended: %s", krt_session_client(s), why);
+        kaena_log(KAENA_LOG_INFO, "session %" PRIu64 " of '%s' ended: %s", krt_session_owner(s),
+                  krt_session_client(s), why);
 }
 
 static void on_grace_over(krpc_timer *timer, bool fired)
@@ -155,7 +157,8 @@ static void broken(krt_daemon *d, krt_session *s, uint64_t hold, bool local)
         free(g);
         return;
     }
-    kaena_log(KAENA_LOG_INFO, "stream of session of '%s' broke", krt_session_client(s));
+    kaena_log(KAENA_LOG_INFO, "stream of session %" PRIu64 " of '%s' broke", krt_session_owner(s),
+              krt_session_client(s));
     krt_session_ref(s);
     *g = (grace){.timer.fn = on_grace_over, .session = s, .hold = hold};
     krpc_timer_start(d->server, &g->timer, krt_now_ns() + seconds * UINT64_C(1000000000));
@@ -237,8 +240,8 @@ static kaena_status open_session(stream *s, const Kaena__V1__SessionRequest *q, 
         return st;
     }
     s->session = session;
-    kaena_log(KAENA_LOG_DEBUG, "session of '%s' %s", krt_session_client(session),
-              s->resumed ? "resumed" : "opened");
+    kaena_log(KAENA_LOG_DEBUG, "session %" PRIu64 " of '%s' %s", krt_session_owner(session),
+              krt_session_client(session), s->resumed ? "resumed" : "opened");
     return KAENA_OK;
 }
 

@@ -220,7 +220,7 @@ static void answer_error(ask *a, const char *model, const kaena_err *err)
     kaena_err e = *err;
     if (a->timed_out && e.code == KAENA_CANCELLED)
         e.code = KAENA_DEADLINE_EXCEEDED;
-    krt_log_failure(a->request_id, model, &e);
+    krt_log_failure(a->request_id, a->stream->caller.owner, model, &e);
     Kaena__V1__InferStreamResponse r = KAENA__V1__INFER_STREAM_RESPONSE__INIT;
     Kaena__V1__InferError error = KAENA__V1__INFER_ERROR__INIT;
     Kaena__V1__ErrorDetail detail;

@@ -201,6 +201,9 @@ uint64_t krpc_call_deadline_ns(const krpc_call *call);
  */
 const char *krpc_call_request_id(const krpc_call *call);
 
+/* krpc_options.user of its server. */
+void *krpc_call_user(const krpc_call *call);
+
 /* Copies the value that the client's metadata has for |key| (lower case), cut to |size| with its
  * terminator; false when there is none. */
 bool krpc_call_metadata(const krpc_call *call, const char *key, char *buf, size_t size);

@@ -447,6 +447,11 @@ const char *krpc_call_request_id(const krpc_call *call)
     return call->request_id;
 }
 
+void *krpc_call_user(const krpc_call *call)
+{
+    return call->server->options.user;
+}
+
 bool krpc_call_metadata(const krpc_call *call, const char *key, char *buf, size_t size)
 {
     for (size_t i = 0; i < call->metadata.count; i++) {

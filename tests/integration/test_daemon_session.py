@@ -2,6 +2,7 @@
 """Sessions: what a client makes goes with it, and only then."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -51,6 +52,38 @@ class Life(fake.TestCase):
             fake.wait_until(lambda: names(other) == [], "the session's model is gone")
             self.fails(StatusCode.FAILED_PRECONDITION, client.load, model("more"), reason=Reason.NO_SESSION)
 
+    def test_failures_name_their_session(self):
+        with Krtd("--log-level", "debug") as krtd, krtd.client() as client, krtd.client() as other:
+            def session_of(call, *arguments):
+                with self.assertRaises(grpc.RpcError) as caught:
+                    call(*arguments)
+                request = dict(caught.exception.trailing_metadata())["kaena-request-id"]
+                line = next(line for line in krtd.log().splitlines() if f"request {request} failed" in line)
+                found = re.search(r" session=(\S+)", line)
+                return found[1] if found else None
+
+            client.session(name="first")
+            s = client.session(name="second")
+            number = re.search(r"session (\d+) of 'second' opened", krtd.log())[1]
+            other.load(model("bad", fail="OUT_OF_RANGE"))
+            post = client.method("InferPost", rt.InferPostResponse)
+            calls = [(client.load, "rubbish"), (client.infer, request("nobody")), (client.infer, request("bad")),
+                     (client.model, "nobody"), (client.unload, "nobody"), (post, request("nobody")),
+                     (client.method("UnmapSharedMemory", rt.UnmapSharedMemoryResponse),
+                      rt.UnmapSharedMemoryRequest(region=77))]
+            for call, argument in calls:
+                self.assertEqual(session_of(call, argument), number, argument)
+            self.assertIsNone(session_of(other.infer, request("bad")))
+            _, posted = post.with_call(request("bad"))
+            posted = dict(posted.trailing_metadata())["kaena-request-id"]
+            fake.wait_until(lambda: f"request {posted} failed" in krtd.log(), "the posted request has failed")
+            self.assertRegex(krtd.log(), rf"request {posted} failed: .* session={number} ")
+            answers = client.method("InferStream", rt.InferStreamResponse, "stream_stream")(
+                iter([rt.InferStreamRequest(id=1, request=request("bad"))]))
+            failed = next(iter(answers)).error.request_id
+            self.assertRegex(krtd.log(), rf"request {failed} failed: .* session={number} ")
+            self.assertNotIn(s.token, krtd.log())
+
     def test_over_tcp_it_may_come_back(self):
         with Krtd(limits={"session_seconds": 3600}) as krtd, krtd.client() as other:
             first = fake.Client(krtd.tcp)
@@ -58,7 +91,7 @@ class Life(fake.TestCase):
             first.load(model("mine"))
             first.close()
             s.ended.set()
-            fake.wait_until(lambda: "stream of session of 'one?line' broke" in krtd.log(), "seen")
+            fake.wait_until(lambda: re.search(r"stream of session \d+ of 'one\?line' broke", krtd.log()), "seen")
             with fake.Client(krtd.tcp) as second:
                 back = second.session(s.token)
                 self.assertTrue(back.opened.resumed)
