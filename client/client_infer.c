@@ -239,7 +239,7 @@ static kaena_status attempt_infer(const kaena_target *given, void *user, kaena_o
 
 /* ---- Calls that wait ---- */
 
-static kaena_status check_call(const kaena_infer_call *call, kaena_err *err)
+kaena_status kaena_infer_call_check(const kaena_infer_call *call, kaena_err *err)
 {
     if (call->size < sizeof *call)
         return KAENA_FAIL(err, INVALID_ARGUMENT, "kaena_infer_call: size %u is not %zu", call->size,
@@ -250,7 +250,7 @@ static kaena_status check_call(const kaena_infer_call *call, kaena_err *err)
 static kaena_status infer(kaena_client *client, kaena_model *model, kaena_infer_call *call,
                           kaena_err *err)
 {
-    KAENA_TRY(check_call(call, err));
+    KAENA_TRY(kaena_infer_call_check(call, err));
     kaena_inference inf;
     int64_t deadline_ns = kaena_deadline(call->timeout_ms, client->timeout_ms);
     kaena_inference_init(&inf, client, call, model, true);
@@ -290,7 +290,7 @@ static kaena_status open_lane(kaena_model *model, kaena_err *err)
 kaena_status kaena_model_submit(kaena_model *model, kaena_infer_call *call, kaena_done *done,
                                 void *user, kaena_request **out, kaena_err *err)
 {
-    KAENA_TRY(check_call(call, err));
+    KAENA_TRY(kaena_infer_call_check(call, err));
     if (!done && !out)
         return KAENA_FAIL(err, INVALID_ARGUMENT,
                           "neither a callback nor a handle: nobody would see the answer");

@@ -30,6 +30,9 @@ typedef struct kaena_inference {
     bool may_grow;          /* this thread may wait for new regions */
 } kaena_inference;
 
+/* INVALID_ARGUMENT: not such a structure. */
+kaena_status kaena_infer_call_check(const kaena_infer_call *call, kaena_err *err) KAENA_CHECKED;
+
 /* Copies large inputs to shared memory where that is possible. */
 void kaena_inference_init(kaena_inference *inference, kaena_client *client, kaena_infer_call *call,
                           kaena_model *model, bool may_grow);

@@ -25,11 +25,15 @@
 
 typedef enum fate { UNKNOWN, FETCHED, EXPIRED, SESSION_ENDED } fate;
 
-static const char *const fates[] = {
-    [UNKNOWN] = "none was posted, or it is long gone",
-    [FETCHED] = "its answer has been fetched",
-    [EXPIRED] = "nobody fetched its answer in time (limits.posted_seconds)",
-    [SESSION_ENDED] = "its session has ended",
+static const struct {
+    Kaena__V1__ErrorDetail__Reason reason;
+    const char *text;
+} fates[] = {
+    [UNKNOWN] = {0, "none was posted, or it is long gone"},
+    [FETCHED] = {KAENA__V1__ERROR_DETAIL__REASON__ANSWER_FETCHED, "its answer has been fetched"},
+    [EXPIRED] = {KAENA__V1__ERROR_DETAIL__REASON__ANSWER_EXPIRED,
+                 "nobody fetched its answer in time (limits.posted_seconds)"},
+    [SESSION_ENDED] = {KAENA__V1__ERROR_DETAIL__REASON__NO_SESSION, "its session has ended"},
 };
 
 /* What one client has posted. */
@@ -62,7 +66,10 @@ typedef struct post {
 
 /* An InferWait call. */
 struct waiter {
+    krpc_timer timeout;
     krt_posts *table;
+    unsigned refs; /* until the call is closed; the timer's */
+    bool ticking;
     post *post;      /* NULL: it is gone, and the call answered */
     krpc_call *call; /* NULL: answered */
 };
@@ -134,20 +141,37 @@ static void unref(post *p)
 
 static kaena_status no_post(fate why, uint64_t cookie, kaena_err *err)
 {
-    return KAENA_FAIL(err, NOT_FOUND, "no posted request has cookie %" PRIu64 ": %s", cookie,
-                      fates[why]);
+    (void)KAENA_FAIL(err, NOT_FOUND, "no posted request has cookie %" PRIu64 ": %s", cookie,
+                     fates[why].text);
+    err->reason = (int32_t)fates[why].reason;
+    return KAENA_NOT_FOUND;
+}
+
+/* |w| is to be answered now. Returns its call. */
+static krpc_call *end_wait(waiter *w)
+{
+    krpc_call *call = w->call;
+    w->call = NULL;
+    if (w->ticking)
+        krpc_timer_cancel(&w->timeout);
+    return call;
+}
+
+static void unref_waiter(waiter *w)
+{
+    if (--w->refs == 0)
+        free(w);
 }
 
 /* |w|, which may be NULL, has waited in vain. */
 static void disappoint(waiter *w, uint64_t cookie, fate why)
 {
-    krpc_call *call = w ? w->call : NULL;
     kaena_err err;
     if (w)
         w->post = NULL;
+    krpc_call *call = w ? end_wait(w) : NULL;
     if (!call)
         return;
-    w->call = NULL;
     if (why == SESSION_ENDED)
         (void)KRT_FAIL(&err, ABORTED, NO_SESSION, "wait: the session has ended");
     else
@@ -221,8 +245,7 @@ static void on_expiry(krpc_timer *timer, bool fired)
 /* Answers |w|, which waits for |p|, which is done. The answer is kept until it has arrived. */
 static void deliver(waiter *w, post *p)
 {
-    krpc_call *call = w->call;
-    w->call = NULL;
+    krpc_call *call = end_wait(w);
     if (!p->answer)
         krpc_fail(call, &p->err);
     else if (p->r->not_finite)
@@ -432,6 +455,43 @@ void krt_infer_post(krpc_call *call, void *user)
 
 /* ---- waiting ---- */
 
+/* |w| does not wait any more; the answer is still there for the next. */
+static void leave(waiter *w)
+{
+    post *p = w->post;
+    w->post = NULL;
+    if (w == p->next_waiter) {
+        p->next_waiter = NULL;
+        return;
+    }
+    p->waiter = p->next_waiter;
+    p->next_waiter = NULL;
+    if (p->waiter)
+        deliver(p->waiter, p);
+    else if (p->done)
+        keep(w->table, p);
+}
+
+static void on_wait_timeout(krpc_timer *timer, bool fired)
+{
+    waiter *w = (waiter *)(void *)timer;
+    krt_posts *t = w->table;
+    krpc_call *call = NULL;
+    (void)pthread_mutex_lock(&t->lock);
+    w->ticking = false;
+    if (fired && w->call) {
+        call = end_wait(w);
+        leave(w);
+    }
+    unref_waiter(w);
+    (void)pthread_mutex_unlock(&t->lock);
+    kaena_err err;
+    if (!call)
+        return;
+    (void)KRT_FAIL(&err, DEADLINE_EXCEEDED, NOT_DONE, "wait: there was no answer in time");
+    krpc_fail(call, &err);
+}
+
 static void on_close(void *arg, bool cancelled)
 {
     waiter *w = arg;
@@ -439,21 +499,13 @@ static void on_close(void *arg, bool cancelled)
     krt_inference *r = NULL;
     (void)pthread_mutex_lock(&t->lock);
     post *p = w->post;
-    krpc_call *call = w->call;
-    if (p && w == p->next_waiter) {
-        p->next_waiter = NULL;
-    } else if (p && cancelled) { /* the answer is still there for the next */
-        p->waiter = p->next_waiter;
-        p->next_waiter = NULL;
-        if (p->waiter)
-            deliver(p->waiter, p);
-        else if (p->done)
-            keep(t, p);
-    } else if (p) {
+    krpc_call *call = end_wait(w);
+    if (p && (cancelled || w == p->next_waiter))
+        leave(w);
+    else if (p)
         r = forget(t, p, FETCHED);
-    }
+    unref_waiter(w);
     (void)pthread_mutex_unlock(&t->lock);
-    free(w);
     if (call)
         KRPC_FAIL(call, CANCELLED, "the wait was cancelled; the answer is kept");
     if (r)
@@ -461,17 +513,20 @@ static void on_close(void *arg, bool cancelled)
 }
 
 /* Has |w| wait for the post of that cookie, or answers it at once. */
-static kaena_status wait_for(krt_posts *t, waiter *w, uint64_t owner, uint64_t cookie,
-                             kaena_err *err)
+static kaena_status wait_for(krt_posts *t, waiter *w, uint64_t owner,
+                             const Kaena__V1__InferWaitRequest *q, kaena_err *err)
 {
     kaena_status st = KAENA_OK;
     (void)pthread_mutex_lock(&t->lock);
-    post *p = *find(t, cookie);
+    post *p = *find(t, q->cookie);
     if (!p || (p->owner && p->owner != owner)) { /* strangers learn nothing */
-        st = no_post(fate_of(t, cookie), cookie, err);
+        st = no_post(fate_of(t, q->cookie), q->cookie, err);
+    } else if (q->only_look && !p->done) {
+        st = KRT_FAIL(err, FAILED_PRECONDITION, NOT_DONE,
+                      "the posted request of cookie %" PRIu64 " has no answer yet", q->cookie);
     } else if (p->waiter && (p->waiter->call || p->next_waiter)) {
         st = KAENA_FAIL(err, FAILED_PRECONDITION,
-                        "another call waits for the posted request of cookie %" PRIu64, cookie);
+                        "another call waits for the posted request of cookie %" PRIu64, q->cookie);
     } else if (p->waiter) {
         p->next_waiter = w;
         w->post = p;
@@ -480,6 +535,13 @@ static kaena_status wait_for(krt_posts *t, waiter *w, uint64_t owner, uint64_t c
         w->post = p;
         if (p->done)
             deliver(w, p);
+    }
+    if (w->call && w->post && q->timeout_ms) {
+        w->ticking = true;
+        w->refs++;
+        w->timeout.fn = on_wait_timeout;
+        krpc_timer_start(t->daemon->server, &w->timeout,
+                         krt_now_ns() + q->timeout_ms * UINT64_C(1000000));
     }
     (void)pthread_mutex_unlock(&t->lock);
     return st;
@@ -495,27 +557,30 @@ void krt_infer_wait(krpc_call *call, void *user)
         call, &kaena__v1__infer_wait_request__descriptor, &arena);
     if (!q)
         return;
-    uint64_t cookie = q->cookie;
-    kaena_arena_fini(&arena);
     kaena_status st = krt_caller_enter(d, call, &caller, &err);
     if (st != KAENA_OK) {
+        kaena_arena_fini(&arena);
         krt_fail(call, NULL, &err);
         return;
     }
     waiter *w = calloc(1, sizeof *w);
     if (w) {
-        *w = (waiter){.table = d->clients->posts, .call = call};
+        *w = (waiter){.table = d->clients->posts, .refs = 1, .call = call};
         krpc_call_on_close(call, on_close, w);
-        st = wait_for(w->table, w, caller.owner, cookie, &err);
+        st = wait_for(w->table, w, caller.owner, q, &err);
     } else {
         st = KAENA_FAIL(&err, RESOURCE_EXHAUSTED, "wait: out of memory");
     }
+    kaena_arena_fini(&arena);
     krt_caller_leave(&caller);
     if (st == KAENA_OK)
         return;
     if (w)
         w->call = NULL; /* on_close frees |w|, not before this thread is done */
-    krt_fail(call, NULL, &err);
+    if (err.reason == (int32_t)KRT_REASON(NOT_DONE))
+        krpc_fail(call, &err); /* which is no failure to log */
+    else
+        krt_fail(call, NULL, &err);
 }
 
 /* ---- all posts ---- */

@@ -68,6 +68,10 @@ static void ask(kaena_client *client, kaena_model *model)
     prepare(&call, &in, &out, y[0]);
     if (good("infer by name", kaena_infer(client, &call, &err), &err))
         check_answer(y[0]);
+    kaena_cookie cookie;
+    if (good("post", kaena_model_post(model, &call, &cookie, &err), &err) &&
+        good("wait", kaena_wait(client, &cookie, &call, &err), &err))
+        check_answer(y[0]);
     prepare(&call, &in, &out, NULL);
     if (good("infer", kaena_model_infer(model, &call, &err), &err))
         check_answer(out.data);

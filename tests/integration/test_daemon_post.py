@@ -33,7 +33,7 @@ class Posts(fake.TestCase):
             for n, cookie in reversed(list(enumerate(cookies))):
                 answer = wait(other if n % 2 else client, cookie)  # without a session anybody with the cookie
                 self.assertEqual(answer.outputs[0].data, tensor(values=(n, 0)).data)
-                self.fails(StatusCode.NOT_FOUND, wait, client, cookie, says="has been fetched")
+                self.fails(StatusCode.NOT_FOUND, wait, client, cookie, reason=Reason.ANSWER_FETCHED, says="has been fetched")
             self.fails(StatusCode.NOT_FOUND, wait, client, 12345, says="none was posted")
             self.fails(StatusCode.NOT_FOUND, wait, client, 0)
 
@@ -119,6 +119,36 @@ class Posts(fake.TestCase):
             self.assertEqual(len(self.last.outputs[0].data), 4 * n)
             self.fails(StatusCode.NOT_FOUND, wait, client, cookie, says="has been fetched")
 
+    def test_looking(self):
+        look = lambda client, cookie: client.method("InferWait", rt.InferResponse)(
+            rt.InferWaitRequest(cookie=cookie, only_look=True), timeout=fake.SECONDS)
+        with Krtd() as krtd, krtd.client() as client:
+            client.load(model(sleep_ms=300))
+            cookie = post(client)
+            waiting = wait_later(client, cookie)
+            self.fails(StatusCode.FAILED_PRECONDITION, look, client, cookie, reason=Reason.NOT_DONE, says="no answer yet")
+            self.assertEqual(waiting.result().outputs[0].data, tensor().data)
+            self.fails(StatusCode.NOT_FOUND, look, client, cookie, reason=Reason.ANSWER_FETCHED)
+            cookie = post(client)
+            fake.wait_until(lambda: client.model("m").inferences == 2, "it is there")
+            self.assertEqual(look(client, cookie).outputs[0].data, tensor().data)
+
+    def test_waits_of_a_limited_time(self):
+        def wait_for_ms(client, cookie, ms):
+            return client.method("InferWait", rt.InferResponse)(rt.InferWaitRequest(cookie=cookie, timeout_ms=ms),
+                                                                timeout=fake.SECONDS)
+        with Krtd() as krtd, krtd.client() as client:
+            client.load(model(sleep_ms=1000))
+            cookie = post(client)
+            for _ in range(3):
+                self.fails(StatusCode.DEADLINE_EXCEEDED, wait_for_ms, client, cookie, 10, reason=Reason.NOT_DONE,
+                           says="no answer in time")
+            self.assertEqual(wait_for_ms(client, cookie, 1000 * fake.SECONDS).outputs[0].data, tensor().data)
+            self.fails(StatusCode.NOT_FOUND, wait_for_ms, client, cookie, 10, reason=Reason.ANSWER_FETCHED)
+            cookie = post(client)
+            fake.wait_until(lambda: client.model("m").inferences == 2, "it is there")
+            self.assertEqual(wait_for_ms(client, cookie, 1).outputs[0].data, tensor().data)
+
     def test_the_posting_client_may_go(self):
         with Krtd() as krtd, krtd.client() as other:
             other.load(model(sleep_ms=200))
@@ -132,7 +162,8 @@ class Posts(fake.TestCase):
             cookies = [post(client) for _ in range(5)]
             fake.wait_until(lambda: krtd.log().count("expired") == 5, "their time is over")
             for cookie in cookies:
-                self.fails(StatusCode.NOT_FOUND, wait, client, cookie, says="limits.posted_seconds")
+                self.fails(StatusCode.NOT_FOUND, wait, client, cookie, reason=Reason.ANSWER_EXPIRED,
+                           says="limits.posted_seconds")
 
     def test_limits(self):
         with Krtd(limits={"posted_results": 3, "posted_bytes": 4096}) as krtd, krtd.client() as client, krtd.client() as other:

@@ -14,6 +14,7 @@
 #include "rpc.h"
 
 #define FAKE_STALLED 2000
+#define FAKE_POSTS 64
 
 static inline kaena_tensor f32_tensor(const char *name, float *data, int64_t n)
 {
@@ -37,6 +38,10 @@ typedef struct fake {
     size_t stalled_count;
     uint64_t load_size, loaded; /* announced and received by Load */
     uint64_t load_sum;
+    /* Posted requests, under |lock|: the cookie is the position + 1; NULL: fetched. */
+    Kaena__V1__InferRequest *posts[FAKE_POSTS];
+    size_t post_count;
+    atomic_int waits;
 } fake;
 
 static inline void reply_message(krpc_call *call, const ProtobufCMessage *m)
@@ -95,6 +100,71 @@ static inline void fake_infer(krpc_call *call, void *user)
         KRPC_FAIL(call, NOT_FOUND, "no model '%s'", r->model);
     if (r)
         kaena__v1__infer_request__free_unpacked(r, NULL);
+}
+
+/* Posted requests of "echo" are answered at once, those of "stall" have no answer when the time of
+ * a wait is over, those of "late" have expired; of "taken" another call waits, the first time. */
+static inline void fake_post(krpc_call *call, void *user)
+{
+    fake *f = user;
+    Kaena__V1__InferPostResponse answer = KAENA__V1__INFER_POST_RESPONSE__INIT;
+    Kaena__V1__InferRequest *r = (Kaena__V1__InferRequest *)kaena_unpack(
+        krpc_call_request(call), &kaena__v1__infer_request__descriptor);
+    bool accepted = false;
+    if (!r)
+        KRPC_FAIL(call, INVALID_ARGUMENT, "not a request");
+    else if (strcmp(r->model, "full") == 0)
+        fake_refuse(call, KAENA_RESOURCE_EXHAUSTED, KAENA__V1__ERROR_DETAIL__REASON__QUEUE_FULL);
+    else
+        accepted = true;
+    pthread_mutex_lock(&f->lock);
+    if (accepted && f->post_count < FAKE_POSTS) {
+        f->posts[f->post_count++] = r;
+        answer.cookie = f->post_count;
+    }
+    pthread_mutex_unlock(&f->lock);
+    if (accepted)
+        reply_message(call, &answer.base);
+    else if (r)
+        kaena__v1__infer_request__free_unpacked(r, NULL);
+}
+
+static inline void fake_wait(krpc_call *call, void *user)
+{
+    fake *f = user;
+    Kaena__V1__InferWaitRequest *w = (Kaena__V1__InferWaitRequest *)kaena_unpack(
+        krpc_call_request(call), &kaena__v1__infer_wait_request__descriptor);
+    bool only_look = w && w->only_look;
+    uint32_t timeout_ms = w ? w->timeout_ms : 0;
+    int waits = atomic_fetch_add(&f->waits, 1);
+    Kaena__V1__InferRequest *r = NULL;
+    pthread_mutex_lock(&f->lock);
+    size_t i = w && w->cookie ? w->cookie - 1 : FAKE_POSTS;
+    r = i < f->post_count ? f->posts[i] : NULL;
+    bool taken = r && strcmp(r->model, "taken") == 0 && waits == 0;
+    bool stall = r && strcmp(r->model, "stall") == 0, late = r && strcmp(r->model, "late") == 0;
+    if (r && !taken && !stall && !late)
+        f->posts[i] = NULL;
+    pthread_mutex_unlock(&f->lock);
+    if (w)
+        kaena__v1__infer_wait_request__free_unpacked(w, NULL);
+    if (!r) {
+        fake_refuse(call, KAENA_NOT_FOUND, KAENA__V1__ERROR_DETAIL__REASON__ANSWER_FETCHED);
+    } else if (late) {
+        fake_refuse(call, KAENA_NOT_FOUND, KAENA__V1__ERROR_DETAIL__REASON__ANSWER_EXPIRED);
+    } else if (stall && only_look) {
+        fake_refuse(call, KAENA_FAILED_PRECONDITION, KAENA__V1__ERROR_DETAIL__REASON__NOT_DONE);
+    } else if (stall && timeout_ms) {
+        usleep(timeout_ms * 1000);
+        fake_refuse(call, KAENA_DEADLINE_EXCEEDED, KAENA__V1__ERROR_DETAIL__REASON__NOT_DONE);
+    } else if (stall) {
+        fake_stall(f, call);
+    } else if (taken) {
+        KRPC_FAIL(call, FAILED_PRECONDITION, "another call waits");
+    } else {
+        fake_echo(call, r);
+        kaena__v1__infer_request__free_unpacked(r, NULL);
+    }
 }
 
 static inline void fake_load_chunk(krpc_call *call, grpc_byte_buffer *message, void *user)
@@ -177,6 +247,8 @@ static inline void fake_get(krpc_call *call, void *user)
 
 static const krpc_method fake_methods[] = {
     {"/kaena.v1.Runtime/Infer", KRPC_UNARY, fake_infer},
+    {"/kaena.v1.Runtime/InferPost", KRPC_UNARY, fake_post},
+    {"/kaena.v1.Runtime/InferWait", KRPC_UNARY, fake_wait},
     {"/kaena.v1.Runtime/Load", KRPC_CLIENT_STREAM, fake_load},
     {"/kaena.v1.Runtime/ListModels", KRPC_UNARY, fake_list},
     {"/kaena.v1.Runtime/GetModel", KRPC_UNARY, fake_get},
@@ -211,6 +283,9 @@ static inline void fake_stop(fake *f)
 {
     for (size_t i = 0; i < f->stalled_count; i++)
         KRPC_FAIL(f->stalled[i], ABORTED, "the test is over");
+    for (size_t i = 0; i < f->post_count; i++)
+        if (f->posts[i])
+            kaena__v1__infer_request__free_unpacked(f->posts[i], NULL);
     krpc_server_stop(f->server, 0);
     f->server = krpc_server_destroy(f->server);
     unlink(f->address + 5);

@@ -5,6 +5,7 @@
 #include "dtype.h"
 #include "file.h"
 #include "kaena/client.h"
+#include "kaena/v1/runtime.pb-c.h"
 #include "ktest.h"
 #include "shape.h"
 
@@ -55,7 +56,7 @@ static void expect_row(const char *header, const char *name, int value)
     cr_assert(strchr(",\n ", at[strlen(row)]), "client.h has another value for '%s'", row);
 }
 
-KTEST(client_header, declares_every_status_and_type)
+KTEST(client_header, declares_every_status_reason_and_type)
 {
     char *header = read_text("client/include/kaena/client.h");
 #define KAENA_STATUS_ROW(name, value, when) expect_row(header, #name, value);
@@ -64,6 +65,13 @@ KTEST(client_header, declares_every_status_and_type)
 #define KAENA_DTYPE_ROW(NAME, value, bytes, text, kind) expect_row(header, #NAME, value);
 #include "dtype.def"
 #undef KAENA_DTYPE_ROW
+    const ProtobufCEnumDescriptor *reasons = &kaena__v1__error_detail__reason__descriptor;
+    for (unsigned i = 0; i < reasons->n_values; i++) {
+        const ProtobufCEnumValue *reason = &reasons->values[i];
+        char name[128];
+        (void)snprintf(name, sizeof name, "REASON_%s", reason->value ? reason->name : "NONE");
+        expect_row(header, name, reason->value);
+    }
     free(header);
 }
 

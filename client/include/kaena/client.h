@@ -106,6 +106,30 @@ typedef struct kaena_string {
 } kaena_string;
 #endif
 
+/* Why a daemon refused or failed (kaena_err.reason); the numbers are those of
+ * kaena.v1.ErrorDetail.Reason. */
+typedef enum kaena_reason {
+    KAENA_REASON_NONE = 0,
+    KAENA_REASON_NOT_ACCEPTED = 1, /* refused before it entered a queue */
+    KAENA_REASON_QUEUE_FULL = 2,
+    KAENA_REASON_NO_MEMORY = 3, /* of the devices */
+    KAENA_REASON_NO_TPBS = 4,   /* the model needs more than the daemon owns */
+    KAENA_REASON_VERSION_MISMATCH = 5,
+    KAENA_REASON_BAD_ARTIFACT = 6,
+    KAENA_REASON_BAD_TENSOR = 7, /* name, shape, element type or size */
+    KAENA_REASON_MODEL_UNLOADED = 8,
+    KAENA_REASON_DRAINING = 9,
+    KAENA_REASON_EXECUTION_FAILED = 10,
+    KAENA_REASON_LIMIT = 11,             /* of the daemon's configuration */
+    KAENA_REASON_EXECUTION_TIMEOUT = 12, /* ran longer than the model may, and was stopped */
+    KAENA_REASON_NOT_FINITE = 13,
+    KAENA_REASON_NO_SESSION = 14, /* it has ended, with what it held */
+    KAENA_REASON_BAD_REGION = 15,
+    KAENA_REASON_NOT_DONE = 16,       /* a posted request has no answer yet */
+    KAENA_REASON_ANSWER_FETCHED = 17, /* it was given out already */
+    KAENA_REASON_ANSWER_EXPIRED = 18  /* nobody fetched it in time */
+} kaena_reason;
+
 /* What went wrong, in a caller's storage: cannot leak, cannot fail. client.h declares the same
  * record for users of the library; whichever header comes first declares it
  * (tests/unit/test_client_header.c compares the two). */
@@ -521,6 +545,53 @@ void kaena_request_cancel(kaena_request *request);
 /* Gives the handle back; a request that is not done is cancelled and waited for. A handle outlives
  * its model and its client. NULL does nothing. */
 void kaena_request_release(kaena_request *request);
+
+/* ---- Posted requests: inferences whose answer stays with the daemon until it is fetched ---- */
+
+/* Names a posted request. Plain data, for the client that posted it. */
+typedef struct kaena_cookie {
+    uint64_t value;  /* the daemon's name for it; never 0 */
+    uint32_t daemon; /* that has it: position among kaena_model_replicas */
+    uint32_t reserved;
+    char session[64]; /* that it goes with; "" = none: the daemon knows no sessions */
+} kaena_cookie;
+
+/* Posts one inference to the least loaded replica and returns when a daemon has accepted it: what
+ * the call points to is the caller's again, and the request runs without a deadline. Of
+ * call->outputs only the names are looked at; |timeout_ms| is for the acceptance. Which daemons are
+ * tried, and how often, is as in kaena_model_infer. Tensors go through the socket, whatever their
+ * size. Not from a callback.
+ *
+ * The answer is lost when nobody fetches it in time (limits.posted_seconds of the daemon, 60 s
+ * unless configured), and when the client closes or its session with the daemon ends, as it does
+ * when one of them dies.
+ *
+ * As kaena_model_infer; RESOURCE_EXHAUSTED also when the client has posted more than the daemons
+ * keep */
+kaena_status kaena_model_post(kaena_model *model, const kaena_infer_call *call,
+                              kaena_cookie *out_cookie, kaena_err *err);
+
+/* Waits for the answer of a posted request and fetches it, once, into call->outputs, whose names
+ * are those that were posted, in the same order; the rest is as in kaena_infer, but for the inputs,
+ * which are not looked at. A wait that ends with DEADLINE_EXCEEDED or UNAVAILABLE has lost nothing:
+ * wait again; so it is with a connection that breaks, within the wait. An answer that does not fit
+ * the call (a buffer that is too small) is lost. Not from a callback.
+ *
+ * DEADLINE_EXCEEDED    no answer within call->timeout_ms
+ * NOT_FOUND            there is none (any more): |reason| says KAENA_REASON_ANSWER_FETCHED or
+ *                      KAENA_REASON_ANSWER_EXPIRED, or nothing when the daemon does not remember
+ * ABORTED              with KAENA_REASON_NO_SESSION: the session that it was posted in has ended
+ *                      (the daemon died, for example), the answer is lost; else as in kaena_infer
+ * FAILED_PRECONDITION  another thread waits for it
+ * UNAVAILABLE          the daemon cannot be reached, and may still have it
+ * and what the inference itself came to */
+kaena_status kaena_wait(kaena_client *client, const kaena_cookie *cookie, kaena_infer_call *call,
+                        kaena_err *err);
+
+/* The same, but does not wait for an answer that is not there: then |*out_done| is 0 and the result
+ * KAENA_OK. 1: the answer was fetched. */
+kaena_status kaena_poll(kaena_client *client, const kaena_cookie *cookie, kaena_infer_call *call,
+                        int *out_done, kaena_err *err);
 
 /* ---- Statistics ---- */
 
