@@ -1,9 +1,10 @@
-/* bench_layers F.neff [--rounds N]: where the time of a model on one TPB goes, one line per operation.
+/* bench_layers F.neff [--rounds N]: where the time of a model on one TPB goes, one line per
+ * operation.
  *
  *   us, GF/s and the share of the processor's BF16 peak for products; what it does
  *
- * Operations run one after the other on this thread, with the bits in memory that happen to be there; a time is the
- * median of the rounds. */
+ * Operations run one after the other on this thread, with the bits in memory that happen to be
+ * there; a time is the median of the rounds. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,10 +78,12 @@ static void print_op(const tpb_op *op, const double *unit_us)
         const tpb_unit *u = &op->unit[i];
         if (op->n_units > 1 && unit_us[i] < 1)
             continue;
-        (void)printf("%s%s", op->n_units > 1 ? "\n                                     " : "", kisa_op_find(u->inst->op)->name);
+        (void)printf("%s%s", op->n_units > 1 ? "\n                                     " : "",
+                     kisa_op_find(u->inst->op)->name);
         if (u->moving)
-            (void)printf(" of product %g x [%u,%u,%u] K=%g N=%u tiles=%u", turns_of(u), u->moving->count[0],
-                         u->moving->count[1], u->moving->count[2], k_of(u), u->weights->count[1] * 16, u->n_tiles);
+            (void)printf(" of product %g x [%u,%u,%u] K=%g N=%u tiles=%u", turns_of(u),
+                         u->moving->count[0], u->moving->count[1], u->moving->count[2], k_of(u),
+                         u->weights->count[1] * 16, u->n_tiles);
         else
             (void)printf(" %g x", turns_of(u));
         kisa_operand *operand[8];
@@ -124,7 +127,8 @@ static void run_round(tpb_run *run, const tpb_code *code, const tpb_bind *bind, 
         if (code->node[pc].kind == TPB_NODE_OP && code->node[pc].op.n_units > 1)
             time_units(&code->node[pc].op, bind, &at, &lines[pc]);
         if (at.waiting) {
-            (void)fprintf(stderr, "bench_layers: the program waits for another TPB: compile for one\n");
+            (void)fprintf(stderr,
+                          "bench_layers: the program waits for another TPB: compile for one\n");
             exit(1);
         }
     }
@@ -145,7 +149,8 @@ static void report(const tpb_code *code, line *lines, uint32_t rounds)
         double flops = flops_of(&node->op) * lines[i].runs;
         if (flops > 0) {
             products += us;
-            (void)printf("%9.2f us %5.0f GF/s %5.1f%%  ", us, flops / us * 1e-3, peak > 0 ? flops / us / peak * 0.1 : 0);
+            (void)printf("%9.2f us %5.0f GF/s %5.1f%%  ", us, flops / us * 1e-3,
+                         peak > 0 ? flops / us / peak * 0.1 : 0);
         } else {
             kinds[node->op.unit->inst->op] += us;
             (void)printf("%9.2f us                   ", us);

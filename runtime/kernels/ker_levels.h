@@ -24,4 +24,25 @@ KER_LEVELS(KER_LEVEL_ROW)
 KER_FAMILIES(KER)
 #undef KER
 
+/* A tile of accumulators, rows 64 elements apart (FP32, or INT32 if |integer|), and where
+ * its rows go: dst = cast(func(fma(c, scale, bias) [+ residual]) [+ residual]). */
+typedef struct ker_drain_args {
+    const float *c;
+    uint32_t rows, columns; /* at most 56 and 64; the tile has whole vectors of them */
+    bool integer;
+    ker_epilogue ep;
+    uint8_t *dst;
+    const uint8_t *residual;             /* or NULL */
+    const int64_t *dst_at, *residual_at; /* bytes, of each row */
+    kaena_dtype dst_type, residual_type;
+    int64_t dst_stride, residual_stride; /* bytes between columns */
+} ker_drain_args;
+
+#define KER_TILE_ROWS 56
+#define KER_TILE_COLUMNS 64
+
+#define KER_LEVEL_ROW(name, NAME) void ker_drain_##name(const ker_drain_args *a);
+KER_LEVELS(KER_LEVEL_ROW)
+#undef KER_LEVEL_ROW
+
 #endif

@@ -10,15 +10,15 @@
 #include <math.h>
 #include <string.h>
 
-#include "ker.h"
+#include "ker_levels.h"
 
-#define MM_MAX_ROWS 14   /* of a register tile */
-#define MM_PANEL 16      /* columns */
-#define MM_PANEL_ROW 64  /* bytes */
-#define MM_C_COLUMNS 64  /* floats from a row of PSUM, or of the float tile, to the next */
-#define MM_STACK_ROWS 56 /* rows of the float tile in front of the ACT kernel */
-#define MM_ZEROS 512     /* bytes of a moving row of zeros */
-#define MM_STEP 4        /* bytes of a moving row per panel row: 1 F32, 2 BF16 or F16, 4 INT8 */
+#define MM_MAX_ROWS 14                /* of a register tile */
+#define MM_PANEL 16                   /* columns */
+#define MM_PANEL_ROW 64               /* bytes */
+#define MM_C_COLUMNS KER_TILE_COLUMNS /* from a row of PSUM, or of the tile, to the next */
+#define MM_STACK_ROWS 56              /* of the tile that is drained */
+#define MM_ZEROS 512                  /* bytes of a moving row of zeros */
+#define MM_STEP 4 /* bytes of a moving row per panel row: 1 F32, 2 BF16 or F16, 4 INT8 */
 
 #if defined(__clang__)
 #define MM_UNROLL _Pragma("clang loop unroll(full)")
@@ -63,7 +63,7 @@ typedef struct mm_family {
     const mm_tile_function (*tile)[MM_MAX_ROWS + 1]; /* [panels][rows] */
     kaena_dtype finish; /* dst type that tiles finish in registers; NONE: no such */
     bool integer;
-    void (*act)(const ker_act_args *a, uint32_t row0, uint32_t row1);
+    void (*drain)(const ker_drain_args *a);
     void (*quant)(const ker_quant_args *a, uint32_t row0, uint32_t row1);
 } mm_family;
 
@@ -180,23 +180,35 @@ static inline bool mm_can_finish(const ker_mm_args *a, const mm_family *f)
                               a->residual.stride[3] == (int64_t)bytes);
 }
 
-/* Drains rows [row0, row1) from the tile |c| through the ACT or QUANT kernel. */
-static inline void mm_drain(const ker_mm_args *a, const mm_family *f, const float *c, uint32_t row0,
+/* Drains rows [row0, row1) from the tile |c|; |dst_at| and |residual_at| are theirs. */
+static inline void mm_drain(const ker_mm_args *a, const mm_family *f, const float *c,
+                            const int64_t *dst_at, const int64_t *residual_at, uint32_t row0,
                             uint32_t row1)
 {
-    ker_act_args act = {.dst = a->dst, .residual = a->residual, .ep = a->ep};
-    int64_t stride = MM_C_COLUMNS * (int64_t)sizeof(float);
-    act.src.dtype = f->integer ? KAENA_I32 : KAENA_F32;
-    act.src.p = mm_at(c, -(int64_t)row0 * stride);
-    memcpy(act.src.count, a->dst.count, sizeof act.src.count);
-    act.src.stride[3] = sizeof(float);
-    act.src.stride[2] = stride;
-    act.src.stride[1] = stride * a->dst.count[2];
-    act.src.stride[0] = act.src.stride[1] * a->dst.count[1];
-    if (a->quantise)
-        f->quant(&(ker_quant_args){act.src, a->dst, a->scaling}, row0, row1);
-    else
-        f->act(&act, row0, row1);
+    if (!a->quantise) {
+        f->drain(&(ker_drain_args){.c = c,
+                                   .rows = row1 - row0,
+                                   .columns = a->dst.count[3],
+                                   .integer = f->integer,
+                                   .ep = a->ep,
+                                   .dst = a->dst.p,
+                                   .residual = a->residual.p,
+                                   .dst_at = dst_at,
+                                   .residual_at = residual_at,
+                                   .dst_type = a->dst.dtype,
+                                   .residual_type = a->residual.dtype,
+                                   .dst_stride = a->dst.stride[3],
+                                   .residual_stride = a->residual.stride[3]});
+        return;
+    }
+    const int64_t stride = MM_C_COLUMNS * (int64_t)sizeof(float);
+    ker_ap src = {.p = mm_at(c, -(int64_t)row0 * stride), .dtype = KAENA_I32};
+    memcpy(src.count, a->dst.count, sizeof src.count);
+    src.stride[3] = sizeof(float);
+    src.stride[2] = stride;
+    src.stride[1] = stride * a->dst.count[2];
+    src.stride[0] = src.stride[1] * a->dst.count[1];
+    f->quant(&(ker_quant_args){src, a->dst, a->scaling}, row0, row1);
 }
 
 /* Rows [row0, row1) of a call whose panels fit one tile. */
@@ -234,13 +246,14 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
     uint32_t blocks = (row1 - row0 + most - 1) / most, block = 0;
     uint32_t least = (row1 - row0) / blocks, larger = (row1 - row0) % blocks;
     bool drain = !a->psum && !b.finish;
-    uint32_t drained = row0; /* rows before it have left the float tile */
+    uint32_t drained = row0; /* rows before it have left the tile */
+    int64_t dst_at[MM_STACK_ROWS], residual_at[MM_STACK_ROWS];
     mm_cursor at;
     mm_cursor_init(&at, a, row0);
     for (uint32_t row = row0; row < row1; block++) {
         uint32_t n = least + (block < larger);
         if (drain && row + n - drained > MM_STACK_ROWS) {
-            mm_drain(a, f, c, drained, row);
+            mm_drain(a, f, c, dst_at, residual_at, drained, row);
             drained = row;
         }
         for (uint32_t i = 0; i < n; i++) {
@@ -248,6 +261,9 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
             if (b.finish) {
                 b.dst[i] = a->dst.p + at.dst;
                 b.residual[i] = a->residual.p ? a->residual.p + at.residual : b.dst[i];
+            } else if (drain) {
+                dst_at[row + i - drained] = at.dst;
+                residual_at[row + i - drained] = at.residual;
             }
             mm_cursor_next(&at);
         }
@@ -260,7 +276,7 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
         row += n;
     }
     if (drain)
-        mm_drain(a, f, c, drained, row1);
+        mm_drain(a, f, c, dst_at, residual_at, drained, row1);
 }
 
 /* A kernel: splits the panels as the level's tiles need it. */
@@ -305,7 +321,7 @@ static inline void mm_run(const ker_mm_args *a, const mm_family *f, uint32_t row
                                          .tile = type##_tiles,                                     \
                                          .finish = (finish_type),                                  \
                                          .integer = (is_integer),                                  \
-                                         .act = ker_act_##level,                                   \
+                                         .drain = ker_drain_##level,                               \
                                          .quant = ker_quant_##level};                              \
         mm_run(a, &family, row0, row1);                                                            \
     }

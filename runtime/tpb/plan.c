@@ -4,6 +4,7 @@
 
 /* Nanoseconds of the fastest level on one thread; they only size chunks. */
 #define NS_PANEL_ROW 0.145 /* 64 bytes of weights against one row: the same for every type */
+#define NS_PANEL_READ 0.7  /* the least it takes to have them: fewer rows wait for memory */
 #define NS_CALL 60.0       /* per turn: addresses, kernel entry */
 #define CHUNK_LEAST 5e3
 #define CHUNK_MOST 25e3
@@ -66,11 +67,13 @@ static const kisa_operand *destination(const tpb_unit *u)
     return NULL; /* every instruction of a unit writes something */
 }
 
-static double row_cost(const tpb_unit *u)
+/* All rows of one turn. */
+static double turn_cost(const tpb_unit *u)
 {
-    if (u->moving)
-        return NS_PANEL_ROW * u->panel_rows * u->weights->count[1];
-    return element_ns(u->inst) * destination(u)->count[3];
+    if (!u->moving)
+        return element_ns(u->inst) * destination(u)->count[3] * u->rows;
+    double each = NS_PANEL_ROW * u->rows;
+    return (each > NS_PANEL_READ ? each : NS_PANEL_READ) * u->panel_rows * u->weights->count[1];
 }
 
 static double all_turns(const tpb_unit *u)
@@ -83,7 +86,7 @@ static double all_turns(const tpb_unit *u)
 
 double tpb_unit_cost(const tpb_unit *u)
 {
-    return all_turns(u) * (NS_CALL + row_cost(u) * u->rows);
+    return all_turns(u) * (NS_CALL + turn_cost(u));
 }
 
 /* Row parts that bring |cost| down to |target|. */
@@ -124,7 +127,7 @@ static void plan_run(tpb_unit *u, double target)
             add_outer(u, l);
         }
     }
-    double turn = row_cost(u) * u->rows;
+    double turn = turn_cost(u);
     double weights = 64.0 * u->panel_rows * u->weights->count[1] * panel_turns;
     if (weights <= CACHED_WEIGHTS) {
         for (uint32_t i = 0; i < n_rows; i++)
@@ -154,7 +157,7 @@ static void plan_run(tpb_unit *u, double target)
 /* Innermost loops run inside a chunk until it is worth one. */
 static void plan_instruction(tpb_unit *u, double target)
 {
-    double turn = NS_CALL + row_cost(u) * u->rows;
+    double turn = NS_CALL + turn_cost(u);
     uint32_t l = u->depth;
     double chunk = turn;
     while (l > u->fixed && chunk * u->turns[l - 1] <= target)
