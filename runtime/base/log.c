@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,10 @@ static kaena_log_sink standard_error = {KAENA_LOG_INFO, write_stderr};
 static kaena_log_sink *const only_standard_error[] = {&standard_error};
 static kaena_log_sink *const *log_sinks = only_standard_error;
 static size_t log_n_sinks = 1;
+/* Of the two before this one. Whoever changes them does not wait for ever: those who log wait then,
+ * but for a sink that has something to say while it writes (its thread has the lock already). */
+static pthread_rwlock_t log_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static _Thread_local unsigned log_depth;
 static _Atomic kaena_log_level log_level = KAENA_LOG_INFO; /* the most that any sink wants */
 
 static const struct {
@@ -44,18 +49,15 @@ void kaena_log_init(const char *program, kaena_log_level level)
 
 void kaena_log_set_sinks(kaena_log_sink *const *sinks, size_t n)
 {
+    kaena_log_level most = KAENA_LOG_ERROR;
+    (void)pthread_rwlock_wrlock(&log_lock);
     log_sinks = n ? sinks : only_standard_error;
     log_n_sinks = n ? n : 1;
-    kaena_log_levels_changed();
-}
-
-void kaena_log_levels_changed(void)
-{
-    kaena_log_level most = KAENA_LOG_ERROR;
     for (size_t i = 0; i < log_n_sinks; i++)
         if (log_sinks[i]->level > most)
             most = log_sinks[i]->level;
     log_level = most;
+    (void)pthread_rwlock_unlock(&log_lock);
 }
 
 bool kaena_log_parse_level(const char *text, kaena_log_level *out)
@@ -174,9 +176,13 @@ static void dispatch(const kaena_log_sink *but, kaena_log_level level,
             set[r.n_fields++] = fields[i];
     (void)clock_gettime(CLOCK_REALTIME, &r.time);
     (void)vsnprintf(text, sizeof text, fmt, ap);
+    if (log_depth++ == 0)
+        (void)pthread_rwlock_rdlock(&log_lock);
     for (size_t i = 0; i < log_n_sinks; i++)
         if (log_sinks[i] != but && level <= log_sinks[i]->level)
             log_sinks[i]->write(log_sinks[i], &r);
+    if (--log_depth == 0)
+        (void)pthread_rwlock_unlock(&log_lock);
 }
 
 void kaena_log(kaena_log_level level, const char *fmt, ...)

@@ -49,11 +49,9 @@ void kaena_log_init(const char *program, kaena_log_level level);
 bool kaena_log_is_journal(void);
 
 /* From now on lines go to |sinks| [n], which stay borrowed until the next call; 0 = to standard
- * error again. No other thread may be logging. */
+ * error again. Lines of other threads go to the sinks before or to these: on return no thread is in
+ * one of those before. Not from within a sink. Thread: one at a time. */
 void kaena_log_set_sinks(kaena_log_sink *const *sinks, size_t n);
-
-/* To be called when a sink's level has changed. Thread: any. */
-void kaena_log_levels_changed(void);
 
 /* "error", "warning", "info", "debug"; false when it is none of them. */
 bool kaena_log_parse_level(const char *text, kaena_log_level *out);

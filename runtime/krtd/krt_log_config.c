@@ -207,21 +207,18 @@ kaena_status krt_log_config_parse(const json_t *value, const char *where, kaena_
     return KAENA_OK;
 }
 
-bool krt_log_same_sinks(const krt_log_config *a, const krt_log_config *b)
+bool krt_sink_config_same(const krt_sink_config *a, const krt_sink_config *b)
 {
-    bool same = a->n_sinks == b->n_sinks && a->json == b->json;
-    for (size_t i = 0; i < a->n_sinks && same; i++) {
-        krt_sink_config x = a->sinks[i], y = b->sinks[i];
-        same = x.type == y.type && x.json == y.json;
-        for (size_t k = 0; k < N_KEYS && same; k++) {
-            const void *p = place(&x, k), *q = place(&y, k);
-            if (keys[k].kind == KEY_NUMBER)
-                same = *(const uint64_t *)p == *(const uint64_t *)q;
-            else if (keys[k].kind == KEY_TEXT)
-                same = *(char *const *)p == *(char *const *)q ||
-                       (*(char *const *)p && *(char *const *)q &&
-                        strcmp(*(char *const *)p, *(char *const *)q) == 0);
-        }
+    krt_sink_config x = *a, y = *b;
+    bool same = x.type == y.type && x.json == y.json;
+    for (size_t k = 0; k < N_KEYS && same; k++) {
+        const void *p = place(&x, k), *q = place(&y, k);
+        if (keys[k].kind == KEY_NUMBER)
+            same = *(const uint64_t *)p == *(const uint64_t *)q;
+        else if (keys[k].kind == KEY_TEXT)
+            same = *(char *const *)p == *(char *const *)q ||
+                   (*(char *const *)p && *(char *const *)q &&
+                    strcmp(*(char *const *)p, *(char *const *)q) == 0);
     }
     return same;
 }

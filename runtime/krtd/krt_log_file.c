@@ -155,6 +155,17 @@ static void reopen_sink(krt_sink *sink)
     krt_log_queue_kick(s->queue);
 }
 
+static void hold(krt_sink *sink, bool wait)
+{
+    file_sink *s = (file_sink *)sink;
+    if (wait) {
+        krt_log_queue_hold(s->queue);
+        return;
+    }
+    atomic_store(&s->reopen, true); /* the older one may have rotated */
+    krt_log_queue_release(s->queue);
+}
+
 static void destroy(krt_sink *sink)
 {
     file_sink *s = (file_sink *)sink;
@@ -182,6 +193,7 @@ kaena_status krt_sink_file(const krt_sink_config *c, krt_sink **out, kaena_err *
     (void)snprintf(s->sink.label, sizeof s->sink.label, "file '%.140s'", c->path);
     s->sink.base.write = write_line;
     s->sink.reopen = reopen_sink;
+    s->sink.hold = hold;
     s->sink.finish = finish;
     s->sink.destroy = destroy;
     s->fd = -1;

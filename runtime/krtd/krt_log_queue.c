@@ -19,7 +19,7 @@ struct krt_log_queue {
     size_t wanted;   /* a waiter wants so many bytes; 0 = nobody waits */
     uint64_t lost;
     uint64_t deadline_ns;
-    bool kicked;
+    bool kicked, held;
     char ring[];
 };
 
@@ -98,10 +98,24 @@ void krt_log_queue_put(krt_log_queue *q, uint64_t time_ms, const char *line, siz
     (void)pthread_mutex_unlock(&q->lock);
 }
 
+/* ---- waiting; once with the lock held ---- */
+
+/* False: |until_ns| has come. */
+static bool wait_once(krt_log_queue *q, uint64_t until_ns)
+{
+    if (until_ns == UINT64_MAX)
+        return pthread_cond_wait(&q->changed, &q->lock) == 0;
+    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                         .tv_nsec = (long)(until_ns % 1000000000u)};
+    return pthread_cond_timedwait(&q->changed, &q->lock, &t) == 0;
+}
+
 size_t krt_log_queue_get(krt_log_queue *q, char *out, size_t room, uint64_t *time_ms)
 {
     size_t n = 0;
     (void)pthread_mutex_lock(&q->lock);
+    while (q->used && q->held && wait_once(q, q->deadline_ns))
+        ;
     if (q->used) {
         head h = oldest(q);
         if (h.size <= room) {
@@ -113,18 +127,6 @@ size_t krt_log_queue_get(krt_log_queue *q, char *out, size_t room, uint64_t *tim
     }
     (void)pthread_mutex_unlock(&q->lock);
     return n;
-}
-
-/* ---- waiting ---- */
-
-/* With the lock held; false: |until_ns| has come. */
-static bool wait_once(krt_log_queue *q, uint64_t until_ns)
-{
-    if (until_ns == UINT64_MAX)
-        return pthread_cond_wait(&q->changed, &q->lock) == 0;
-    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000u),
-                         .tv_nsec = (long)(until_ns % 1000000000u)};
-    return pthread_cond_timedwait(&q->changed, &q->lock, &t) == 0;
 }
 
 void krt_log_queue_wait(krt_log_queue *q, size_t bytes, uint64_t until_ns)
@@ -170,6 +172,21 @@ uint64_t krt_log_queue_deadline(krt_log_queue *q)
     uint64_t deadline = q->deadline_ns;
     (void)pthread_mutex_unlock(&q->lock);
     return deadline;
+}
+
+void krt_log_queue_hold(krt_log_queue *q)
+{
+    (void)pthread_mutex_lock(&q->lock);
+    q->held = true;
+    (void)pthread_mutex_unlock(&q->lock);
+}
+
+void krt_log_queue_release(krt_log_queue *q)
+{
+    (void)pthread_mutex_lock(&q->lock);
+    q->held = false;
+    (void)pthread_cond_broadcast(&q->changed);
+    (void)pthread_mutex_unlock(&q->lock);
 }
 
 void krt_log_queue_kick(krt_log_queue *q)

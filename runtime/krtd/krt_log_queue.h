@@ -26,6 +26,11 @@ size_t krt_log_queue_get(krt_log_queue *q, char *out, size_t room, uint64_t *tim
 void krt_log_queue_wait(krt_log_queue *q, size_t bytes, uint64_t until_ns);
 /* Waits until the queue is stopped, or |until_ns|. */
 void krt_log_queue_pause(krt_log_queue *q, uint64_t until_ns);
+/* Lines stay until krt_log_queue_release, or the deadline of krt_log_queue_stop: who asks for one
+ * waits. Before there are lines. */
+void krt_log_queue_hold(krt_log_queue *q);
+/* The last that the caller does with |q|, if he likes. Thread: any. */
+void krt_log_queue_release(krt_log_queue *q);
 /* Lines that went unwritten since the last call. */
 uint64_t krt_log_queue_lost(krt_log_queue *q);
 

@@ -17,6 +17,9 @@ struct krt_sink {
     _Atomic uint64_t lost; /* lines, since it fails */
     _Atomic uint64_t failed_ns;
     void (*reopen)(krt_sink *s); /* NULL: nothing to open */
+    /* Lines wait, or (not |wait|) go to what is opened anew: an older sink writes there still.
+     * NULL: that does no harm. */
+    void (*hold)(krt_sink *s, bool wait);
     /* Writes what waits and ends the sink's thread; false: not until |deadline_ns|, and the sink
      * must stay. NULL: nothing waits. */
     bool (*finish)(krt_sink *s, uint64_t deadline_ns);

@@ -1,15 +1,38 @@
 #include "krt_log_sinks.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "krt_log_sink.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 
-static krt_sink *sinks[KRT_MAX_SINKS];
-static kaena_log_sink *bases[KRT_MAX_SINKS];
-static size_t n_sinks;
+/* What waits in sinks that the configuration names no more. */
+#define RETIRE_NS (30 * SECOND_NS)
+/* Nothing waits in a sink that has been of no use. */
+#define ABANDON_NS SECOND_NS
+
+struct krt_log_set {
+    size_t n;
+    krt_sink *sinks[KRT_MAX_SINKS];
+    kaena_log_sink *bases[KRT_MAX_SINKS];
+    krt_sink_config configs[KRT_MAX_SINKS]; /* strings are borrowed */
+    bool kept[KRT_MAX_SINKS];               /* was open before */
+};
+
+/* Sinks on their way out, and a thread that waits for them. */
+typedef struct retirement {
+    struct retirement *next;
+    pthread_t thread;
+    size_t n;
+    krt_sink *sinks[KRT_MAX_SINKS];
+    krt_sink *after[KRT_MAX_SINKS]; /* wait for that one, or NULL */
+} retirement;
+
+static krt_log_set *current; /* NULL: standard error */
+static retirement *retirements;
 
 static const struct {
     kaena_status (*open)(const krt_sink_config *c, krt_sink **out, kaena_err *err);
@@ -60,7 +83,7 @@ void krt_sink_works(krt_sink *s)
                   failed ? " again" : "", (unsigned long long)lost);
 }
 
-/* ---- opening and closing ---- */
+/* ---- opening ---- */
 
 static krt_sink_config sink_of(const krt_log_config *c, size_t i)
 {
@@ -71,56 +94,177 @@ static krt_sink_config sink_of(const krt_log_config *c, size_t i)
     return s;
 }
 
-kaena_status krt_log_open(const krt_log_config *c, const char *program, kaena_err *err)
+static bool has(const krt_log_set *set, const krt_sink *s)
 {
-    kaena_log_init(program, c->level);
+    for (size_t i = 0; set && i < set->n; i++)
+        if (set->sinks[i] == s)
+            return true;
+    return false;
+}
+
+/* One that is open and not in |set| yet, or NULL. */
+static krt_sink *open_already(const krt_log_set *set, const krt_sink_config *c)
+{
+    for (size_t i = 0; current && i < current->n; i++)
+        if (krt_sink_config_same(&current->configs[i], c) && !has(set, current->sinks[i]))
+            return current->sinks[i];
+    return NULL;
+}
+
+kaena_status krt_log_prepare(const krt_log_config *c, krt_log_set **out, kaena_err *err)
+{
+    krt_log_set *set = calloc(1, sizeof *set);
+    if (!set)
+        return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "log: out of memory");
     size_t n = c->n_sinks ? c->n_sinks : 1;
-    for (size_t i = 0; i < n; i++) {
-        krt_sink_config s = sink_of(c, i);
-        kaena_status st = types[s.type].open(&s, &sinks[i], err);
-        if (st != KAENA_OK) {
-            krt_log_close(0);
-            return st;
+    for (; set->n < n; set->n++) {
+        size_t i = set->n;
+        set->configs[i] = sink_of(c, i);
+        set->sinks[i] = open_already(set, &set->configs[i]);
+        set->kept[i] = set->sinks[i] != NULL;
+        if (!set->kept[i]) {
+            const krt_sink_config *config = &set->configs[i];
+            kaena_status st = types[config->type].open(config, &set->sinks[i], err);
+            if (st != KAENA_OK) {
+                krt_log_abandon(set);
+                return st;
+            }
         }
-        sinks[i]->base.level = s.level;
-        bases[i] = &sinks[i]->base;
-        n_sinks = i + 1;
+        set->bases[i] = &set->sinks[i]->base;
     }
-    kaena_log_set_sinks(bases, n_sinks);
+    *out = set;
     return KAENA_OK;
 }
 
-void krt_log_set_levels(const krt_log_config *c)
+kaena_status krt_log_open(const krt_log_config *c, const char *program, kaena_err *err)
 {
-    for (size_t i = 0; i < n_sinks; i++)
-        sinks[i]->base.level = sink_of(c, i).level;
-    kaena_log_levels_changed();
+    krt_log_set *set;
+    kaena_log_init(program, c->level);
+    KAENA_TRY(krt_log_prepare(c, &set, err));
+    krt_log_use(set);
+    return KAENA_OK;
+}
+
+/* ---- closing ---- */
+
+/* A sink that does not end in time stays. */
+static void end_sink(krt_sink *s, uint64_t deadline_ns)
+{
+    if (!s->finish || s->finish(s, deadline_ns))
+        s->destroy(s);
+}
+
+void krt_log_abandon(krt_log_set *set)
+{
+    if (!set)
+        return;
+    for (size_t i = 0; i < set->n; i++)
+        if (!set->kept[i])
+            end_sink(set->sinks[i], krt_log_now_ns() + ABANDON_NS);
+    free(set);
+}
+
+/* |after| waits for |s|, or is NULL. */
+static void retire_sink(krt_sink *s, krt_sink *after, uint64_t deadline_ns)
+{
+    end_sink(s, deadline_ns);
+    if (after)
+        after->hold(after, false);
+}
+
+static void *retire(void *arg)
+{
+    retirement *r = arg;
+    uint64_t deadline = krt_log_now_ns() + RETIRE_NS;
+    for (size_t i = 0; i < r->n; i++)
+        retire_sink(r->sinks[i], r->after[i], deadline);
+    return NULL;
+}
+
+/* Waits until |deadline_ns| for the threads of earlier changes; 0: looks who has ended. */
+static void reap(uint64_t deadline_ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(deadline_ns / SECOND_NS),
+                         .tv_nsec = (long)(deadline_ns % SECOND_NS)};
+    for (retirement **at = &retirements; *at;) {
+        retirement *r = *at;
+        if (pthread_clockjoin_np(r->thread, NULL, CLOCK_MONOTONIC, &t) != 0) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        free(r);
+    }
+}
+
+/* The new sink of |set| for the file of the old one that |c| made, or NULL. */
+static krt_sink *successor(const krt_log_set *set, const krt_sink_config *c)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (!set->kept[i] && set->sinks[i]->hold && c->path &&
+            strcmp(set->configs[i].path, c->path) == 0)
+            return set->sinks[i];
+    return NULL;
+}
+
+void krt_log_use(krt_log_set *set)
+{
+    krt_log_set *old = current;
+    retirement *r = old ? calloc(1, sizeof *r) : NULL, none = {0};
+    retirement *all = r ? r : &none;
+    for (size_t i = 0; old && i < old->n; i++)
+        if (!has(set, old->sinks[i])) {
+            krt_sink *after = successor(set, &old->configs[i]);
+            if (after)
+                after->hold(after, true);
+            all->sinks[all->n] = old->sinks[i];
+            all->after[all->n++] = after;
+        }
+    for (size_t i = 0; i < set->n; i++)
+        set->sinks[i]->base.level = set->configs[i].level;
+    current = set;
+    kaena_log_set_sinks(set->bases, set->n);
+    free(old);
+    reap(0);
+    if (r && r->n && pthread_create(&r->thread, NULL, retire, r) == 0) {
+        r->next = retirements;
+        retirements = r;
+        return;
+    }
+    for (size_t i = 0; i < all->n; i++) /* in nobody's background, and so not for long */
+        retire_sink(all->sinks[i], all->after[i], krt_log_now_ns() + ABANDON_NS);
+    free(r);
 }
 
 void krt_log_reopen(void)
 {
-    for (size_t i = 0; i < n_sinks; i++)
-        if (sinks[i]->reopen)
-            sinks[i]->reopen(sinks[i]);
+    for (size_t i = 0; current && i < current->n; i++)
+        if (current->sinks[i]->reopen)
+            current->sinks[i]->reopen(current->sinks[i]);
 }
 
 void krt_log_flush(unsigned ms)
 {
     uint64_t deadline = krt_log_now_ns() + ms * UINT64_C(1000000);
-    for (size_t i = n_sinks; i-- > 0;)
-        if (sinks[i]->finish)
-            (void)sinks[i]->finish(sinks[i], deadline);
+    reap(deadline);
+    for (size_t i = current ? current->n : 0; i-- > 0;)
+        if (current->sinks[i]->finish)
+            (void)current->sinks[i]->finish(current->sinks[i], deadline);
 }
 
 void krt_log_close(unsigned ms)
 {
     uint64_t deadline = krt_log_now_ns() + ms * UINT64_C(1000000);
+    reap(deadline);
+    for (const retirement *r = retirements; r; r = r->next)
+        kaena_log(KAENA_LOG_WARNING,
+                  "log: what waits in a sink of an earlier configuration is lost");
     /* One by one from the last: what a sink has to say about its end, those before it take. */
-    while (n_sinks) {
-        krt_sink *last = sinks[n_sinks - 1];
-        kaena_log_set_sinks(bases, --n_sinks);
-        if (!last->finish || last->finish(last, deadline))
-            last->destroy(last);
-        sinks[n_sinks] = NULL;
+    while (current && current->n) {
+        krt_sink *last = current->sinks[--current->n];
+        kaena_log_set_sinks(current->bases, current->n);
+        end_sink(last, deadline);
     }
+    free(current);
+    current = NULL;
 }

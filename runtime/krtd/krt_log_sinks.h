@@ -61,15 +61,29 @@ kaena_status krt_log_config_parse(const json_t *value, const char *where, kaena_
 /* "{daemon}" in texts becomes |daemon|. */
 void krt_log_config_expand(krt_log_config *c, const char *daemon, kaena_arena *arena);
 
+/* The same sinks, but perhaps for their levels. */
+bool krt_sink_config_same(const krt_sink_config *a, const krt_sink_config *b);
+
+/* All that follows: one thread at a time. */
+
 /* Opens the sinks of |c| for the daemon |program|; from here on lines go there. Before threads
- * start. The status says which sink cannot be opened; lines then go to standard error. */
+ * start. The status says which sink cannot be opened; lines then go to standard error. |c| is
+ * borrowed until the sinks change or close. */
 kaena_status krt_log_open(const krt_log_config *c, const char *program,
                           kaena_err *err) KAENA_CHECKED;
-/* The same sinks, but perhaps for their levels: krt_log_set_levels can make one of the other. */
-bool krt_log_same_sinks(const krt_log_config *a, const krt_log_config *b);
-/* Sets the levels of the sinks that are open. Thread: any. */
-void krt_log_set_levels(const krt_log_config *c);
-/* Files are opened anew, sockets connected anew. Thread: any. */
+
+/* Other sinks for a daemon that runs, in two steps: the first can fail, and is not seen. */
+typedef struct krt_log_set krt_log_set;
+/* Opens those of |c| that are not open. */
+kaena_status krt_log_prepare(const krt_log_config *c, krt_log_set **out,
+                             kaena_err *err) KAENA_CHECKED;
+/* From here on lines go to |set|, which is the log's; each line to the sinks before or to these.
+ * What waits in those that are none of |set| is written in the background. */
+void krt_log_use(krt_log_set *set);
+/* Closes what has been opened for |set|. Accepts NULL. */
+void krt_log_abandon(krt_log_set *set);
+
+/* Files are opened anew, sockets connected anew. */
 void krt_log_reopen(void);
 /* Writes what waits, for at most |ms| milliseconds; later lines may be lost. For a process that is
  * about to end while others still log. */

@@ -15,7 +15,6 @@
 #include "krt_drain.h"
 #include "krt_group.h"
 #include "krt_host.h"
-#include "krt_metrics.h"
 #include "krt_model.h"
 #include "krt_reload.h"
 #include "krt_sandbox.h"
@@ -138,7 +137,6 @@ typedef struct housekeeping {
     krt_drain drain;
     krt_reload reload;
     krt_watchdog watchdog;
-    krt_metrics *metrics;
 } housekeeping;
 
 static kaena_status watch(housekeeping *h, krt_daemon *d, krt_settings **s, const krt_arguments *a,
@@ -147,16 +145,6 @@ static kaena_status watch(housekeeping *h, krt_daemon *d, krt_settings **s, cons
     KAENA_TRY(krt_drain_init(&h->drain, d, loop, err));
     KAENA_TRY(krt_reload_init(&h->reload, d, s, a, rundir, loop, err));
     return krt_watchdog_init(&h->watchdog, d, loop, err);
-}
-
-static kaena_status start_metrics(housekeeping *h, krt_daemon *d, uv_loop_t *loop, kaena_err *err)
-{
-    char bound[256];
-    if (!d->config->metrics)
-        return KAENA_OK;
-    KAENA_TRY(krt_metrics_open(d, loop, d->config->metrics, bound, &h->metrics, err));
-    kaena_log(KAENA_LOG_INFO, "metrics on %s", bound);
-    return KAENA_OK;
 }
 
 /* Ends without what still runs: no thread of the daemon is waited for. */
@@ -180,7 +168,7 @@ static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const ch
     if (st == KAENA_OK)
         st = start_all(d, threads, &err);
     if (st == KAENA_OK)
-        st = start_metrics(&h, d, &loop, &err);
+        st = krt_reload_metrics(&h.reload, NULL, d->config->metrics, &err);
     /* Where the kernel has no filters, or a container allows none, there is still its own sandbox.
      */
     kaena_err sandbox;
@@ -199,7 +187,7 @@ static int run(krt_daemon *d, krt_settings **s, const krt_arguments *a, const ch
     }
     if (st == KAENA_OK && h.drain.cut) /* its calls are in nobody's hands any more */
         cut_off();
-    krt_metrics_close(h.metrics); /* before what it looks at */
+    h.reload.metrics = krt_metrics_close(h.reload.metrics); /* before what they look at */
     stop_all(d);
     krt_loop_close(&loop);
     if (st == KAENA_OK)

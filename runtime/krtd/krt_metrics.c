@@ -393,7 +393,7 @@ kaena_status krt_metrics_open(krt_daemon *d, uv_loop_t *loop, const char *addres
     m->settings.on_headers_complete = on_head;
     kaena_status st = listen_on(m, address, err);
     if (st != KAENA_OK) {
-        krt_metrics_close(m);
+        (void)krt_metrics_close(m);
         return st;
     }
     describe(m, bound);
@@ -406,14 +406,15 @@ static void on_listener_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-void krt_metrics_close(krt_metrics *m)
+krt_metrics *krt_metrics_close(krt_metrics *m)
 {
     if (!m)
-        return;
+        return NULL;
     while (m->first)
         hang_up(m->first);
     if (m->listener.handle.loop)
         uv_close(&m->listener.handle, on_listener_closed); /* removes the file of a pipe */
     else
         free(m);
+    return NULL;
 }

@@ -19,8 +19,9 @@ typedef struct krt_metrics krt_metrics;
  * here. */
 kaena_status krt_metrics_open(krt_daemon *d, uv_loop_t *loop, const char *address, char bound[256],
                               krt_metrics **out, kaena_err *err) KAENA_CHECKED;
-/* Closes listener and connections; done when |loop| has run once more. Accepts NULL. */
-void krt_metrics_close(krt_metrics *m);
+/* Closes listener and connections; done when |loop| has run once more. Accepts NULL and returns it.
+ */
+krt_metrics *krt_metrics_close(krt_metrics *m);
 
 /* All metrics of the daemon, in the text format 0.0.4 or (|open_metrics|) as OpenMetrics 1.0. */
 void krt_metrics_text(krt_daemon *d, bool open_metrics, kaena_strbuf *out);

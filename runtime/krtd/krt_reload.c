@@ -85,13 +85,6 @@ static void keep_fixed(const krt_settings *old, krt_settings *new)
         needs_restart("devices");
     if (o->threads != n->threads)
         needs_restart("threads");
-    if (!krt_log_same_sinks(&o->log, &n->log))
-        needs_restart("where the log goes (log.sinks)");
-    else
-        krt_log_set_levels(&n->log);
-    if (!same(o->metrics, n->metrics))
-        needs_restart("metrics");
-    n->metrics = o->metrics;
     memcpy(n->listen, o->listen, sizeof n->listen);
     n->n_listen = o->n_listen;
     n->socket_mode = o->socket_mode;
@@ -110,26 +103,70 @@ static void keep_fixed(const krt_settings *old, krt_settings *new)
 
 /* ---- what changes ---- */
 
+static kaena_status open_metrics(krt_reload *r, const char *address, krt_metrics **out,
+                                 kaena_err *err)
+{
+    char bound[256];
+    *out = NULL;
+    if (!address)
+        return KAENA_OK;
+    KAENA_TRY(krt_metrics_open(r->daemon, r->hangup.loop, address, bound, out, err));
+    kaena_log(KAENA_LOG_INFO, "metrics on %s", bound);
+    return KAENA_OK;
+}
+
+kaena_status krt_reload_metrics(krt_reload *r, const char *from, const char *to, kaena_err *err)
+{
+    krt_metrics *new;
+    kaena_err again;
+    kaena_status st = open_metrics(r, to, &new, err);
+    /* Two addresses may be one port, as 127.0.0.1:9400 and 0.0.0.0:9400: the old one is let go
+     * first, and taken again where that was of no use. */
+    if (st == KAENA_ALREADY_EXISTS && r->metrics) {
+        r->metrics = krt_metrics_close(r->metrics);
+        st = open_metrics(r, to, &new, err);
+        if (st != KAENA_OK && open_metrics(r, from, &r->metrics, &again) != KAENA_OK)
+            kaena_log(KAENA_LOG_ERROR, "reload: %s: there are no metrics any more", again.what);
+    }
+    if (st != KAENA_OK)
+        return st;
+    (void)krt_metrics_close(r->metrics);
+    r->metrics = new;
+    return KAENA_OK;
+}
+
 /* All that can fail, and only then what is seen. */
 static kaena_status apply(krt_reload *r, krt_settings *new, kaena_err *err)
 {
     krt_daemon *d = r->daemon;
     const krt_settings *old = *r->settings;
+    const krt_daemon_config *o = &old->daemon;
+    krt_daemon_config *n = &new->daemon;
+    krt_model_dir *now = d->model_dir;
+    krt_log_set *log;
+    bool moves = !same(o->metrics, n->metrics);
     keep_fixed(old, new);
-    const char *dir = new->daemon.model_dir;
-    const krt_model_dir *now = d->model_dir;
-    bool dir_changes = !same(old->daemon.model_dir, dir);
-    if (dir_changes)
-        KAENA_TRY(krt_model_dir_open(d, dir, err));
-    if (!old->daemon.tls.cert || !new->daemon.tls.cert ||
-        !old->daemon.tls.client_ca != !new->daemon.tls.client_ca) {
-        new->daemon.tls = old->daemon.tls; /* needs a restart, which has been said */
-    }
+    KAENA_TRY(krt_log_prepare(&n->log, &log, err));
     kaena_status st = KAENA_OK;
-    if (new->daemon.tls.cert)
-        st = krpc_server_reload_tls(d->server, &new->daemon.tls, err);
-    if (st != KAENA_OK && dir_changes)
-        d->model_dir = (krt_model_dir *)(uintptr_t)now;
+    if (!same(o->model_dir, n->model_dir))
+        st = krt_model_dir_open(d, n->model_dir, err);
+    if (!o->tls.cert || !n->tls.cert || !o->tls.client_ca != !n->tls.client_ca)
+        n->tls = o->tls; /* needs a restart, which has been said */
+    if (st == KAENA_OK && moves)
+        st = krt_reload_metrics(r, o->metrics, n->metrics, err);
+    if (st == KAENA_OK && n->tls.cert) {
+        st = krpc_server_reload_tls(d->server, &n->tls, err);
+        kaena_err again;
+        if (st != KAENA_OK && moves &&
+            krt_reload_metrics(r, n->metrics, o->metrics, &again) != KAENA_OK)
+            kaena_log(KAENA_LOG_ERROR, "reload: %s", again.what);
+    }
+    if (st == KAENA_OK) {
+        krt_log_use(log);
+        return KAENA_OK;
+    }
+    krt_log_abandon(log);
+    d->model_dir = now;
     return st;
 }
 

@@ -214,6 +214,32 @@ class CloudWatch(fake.TestCase):
                                                       r"install libcurl\.so\.4 \(Debian: libcurl4\)"):
                 Logged("http://127.0.0.1:9", env=broken.items())
 
+    def test_a_reload_brings_it_and_takes_it_away(self):
+        with StandIn() as aws, Logged(aws.url, flush_ms=3600000) as krtd, krtd.client() as client:
+            config = krtd.dir / "krtd.json"
+            with_sink = config.read_text()
+            without = json.loads(with_sink)
+            without["log"]["sinks"].pop()
+
+            def reload(text):
+                before = krtd.log().count("reload: done")
+                config.write_text(text)
+                krtd.signal(fake.signal.SIGHUP)
+                fake.wait_until(lambda: krtd.log().count("reload: done") > before, "reloaded")
+
+            complain(client, "first")
+            self.assertEqual(aws.batches, [], "lines wait for others")
+            reload(json.dumps(without))
+            fake.wait_until(lambda: aws.has("'first' is not"), "what waited arrives")
+            complain(client, "second")
+            reload(with_sink)
+            complain(client, "third")
+            reload(json.dumps(without))
+            fake.wait_until(lambda: aws.has("'third' is not"), "what waited arrives")
+            self.assertFalse(aws.has("'second' is not"))
+            self.assertNotIn("lines were lost", krtd.log())
+            self.assertEqual(aws.refused, [])
+
     def test_tls(self):
         with tempfile.TemporaryDirectory() as directory:
             certificate = (f"{directory}/cert.pem", f"{directory}/key.pem")

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The daemon's log: forms, files and their rotation, syslog, the journal, sinks that fail and come back."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import unittest
 
 import fake
@@ -22,17 +24,25 @@ class Logged(fake.Krtd):
 
     def __init__(self, make, level=None, **more):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="kaena-"))
-        log = {"sinks": make(directory)}
-        if level:
-            log["level"] = level
-        config = {"version": 1, "daemons": [{"name": "krtd0", "listen": [f"unix:{directory}/krtd.sock"], "devices": [0],
-                                             "log": log}]}
         try:
-            super().__init__(config=config, rundir=directory, **more)
+            super().__init__(config=self.config(directory, make(directory), level), rundir=directory, **more)
         except BaseException:
             shutil.rmtree(directory)
             raise
         self.own_dir = True
+
+    @staticmethod
+    def config(directory, sinks, level):
+        log = {"sinks": sinks, **({"level": level} if level else {})}
+        return {"version": 1, "daemons": [{"name": "krtd0", "listen": [f"unix:{directory}/krtd.sock"], "devices": [0],
+                                           "log": log}]}
+
+    def reload(self, sinks, level=None, says="reload: done"):
+        """With other sinks, one of which must be standard error."""
+        before = self.log().count(says)
+        (self.dir / "krtd.json").write_text(json.dumps(self.config(self.dir, sinks, level)))
+        self.signal(signal.SIGHUP)
+        fake.wait_until(lambda: self.log().count(says) > before, says)
 
     def complain(self, client, name="x" * 300):
         """Makes one line."""
@@ -242,6 +252,133 @@ class Sockets(fake.TestCase):
             with fake.Krtd(rundir=directory, env={"JOURNAL_STREAM": "1:1"}.items()) as krtd:
                 for line in krtd.log().splitlines():
                     self.assertRegex(line, TEXT)
+
+
+class Reload(fake.TestCase):
+    def numbers(self, paths):
+        return [int(m[1]) for path in paths for m in (re.search(r"'line-(\d+)'", line) for line in lines(path)) if m]
+
+    def test_no_line_is_lost_between_sinks(self):
+        def file(name, **settings):
+            return {"type": "file", "path": f"{krtd.dir}/{name}", "max_bytes": 0, **settings}
+
+        with Logged(lambda d: [STDERR]) as krtd, krtd.client() as client:
+            stop, n = threading.Event(), 0
+
+            def complain():
+                nonlocal n
+                while not stop.is_set():
+                    krtd.complain(client, f"line-{n}")
+                    n += 1
+
+            talker = threading.Thread(target=complain)
+            krtd.reload([STDERR, file("a")])
+            first = len(self.numbers([krtd.log_path]))
+            talker.start()
+            try:
+                # Other files; the same file with other settings, and so another sink; files beside each other.
+                for i, name in enumerate("aabbaabaab"):
+                    krtd.reload([STDERR, file(name, buffer_bytes=100000 + i)])
+                krtd.reload([STDERR, file("b"), file("c")])
+                krtd.reload([file("c"), STDERR])
+                krtd.reload([STDERR, file("b")])
+            finally:
+                stop.set()
+                talker.join()
+            krtd.complain(client, f"line-{n}")
+            fake.wait_until(lambda: n in self.numbers([krtd.dir / "b"]), "the last line is written")
+            self.assertEqual(first, 0)
+            self.assertEqual(self.numbers([krtd.log_path]), list(range(n + 1)), "standard error stayed")
+            a, b, c = (self.numbers([krtd.dir / name]) for name in "abc")
+            for each in (a, b, c):
+                self.assertEqual(each, sorted(each))
+            self.assertEqual(sorted(set(a + b + c)), list(range(n + 1)))
+            self.assertEqual(sorted(a + b), sorted(set(a + b)), "a line went to both")
+            self.assertGreater(min(len(a), len(b), len(c)), 0)
+
+    def test_a_new_sink_of_a_file_waits_for_the_old_one(self):
+        with tempfile.TemporaryDirectory() as directory:
+            # A pipe that is full, and read when the sinks have changed.
+            path = pathlib.Path(directory) / "pipe"
+            os.mkfifo(path)
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+            pipe = {"type": "file", "path": str(path), "max_bytes": 0}
+            with Logged(lambda d: [STDERR, pipe]) as krtd, krtd.client() as client:
+                for i in range(200):
+                    krtd.complain(client, f"line-{i}")
+                krtd.reload([STDERR, {**pipe, "buffer_bytes": 100000}])
+                for i in range(200, 400):
+                    krtd.complain(client, f"line-{i}")
+                data = b""
+
+                def numbers():
+                    nonlocal data
+                    try:
+                        data += os.read(reader, 65536)
+                    except BlockingIOError:
+                        pass
+                    return [int(n) for n in re.findall(rb"'line-(\d+)' is not", data)]
+
+                fake.wait_until(lambda: len(numbers()) >= 400, "all lines come")
+                self.assertEqual(numbers(), list(range(400)))
+            os.close(reader)
+
+    def test_a_sink_that_is_named_no_more_is_closed(self):
+        with Logged(lambda d: [STDERR]) as krtd, krtd.client() as client:
+            def held():
+                """Descriptors, and threads of ours: those of libraries have names."""
+                process = pathlib.Path(f"/proc/{krtd.process.pid}")
+                names = []
+                for task in (process / "task").iterdir():
+                    try:
+                        names.append((task / "comm").read_text())
+                    except (FileNotFoundError, ProcessLookupError):
+                        pass
+                return len(list((process / "fd").iterdir())), sum("krtd" in name for name in names)
+
+            client.models()
+            before = held()
+            for i in range(20):
+                krtd.reload([STDERR, *({"type": "file", "path": f"{krtd.dir}/f{i}-{k}"} for k in range(3))])
+            krtd.reload([STDERR], level="debug")
+            fake.wait_until(lambda: held() == before, f"as many descriptors and threads as before: {before}, {held()}")
+            self.assertGreater(before[1], 1)
+            self.assertIn(" debug ", krtd.log() if client.load(fake.model()) else "")
+
+    def test_what_cannot_be_opened_changes_nothing(self):
+        with Logged(lambda d: [STDERR, {"type": "file", "path": f"{d}/a"}]) as krtd, krtd.client() as client:
+            a = {"type": "file", "path": f"{krtd.dir}/a"}
+            krtd.reload([STDERR, {"type": "file", "path": f"{krtd.dir}/b"}, {"type": "file", "path": "/nowhere/c"}], "debug",
+                        says="reload: log to file '/nowhere/c': No such file or directory; the settings stay as they were")
+            krtd.complain(client, "line-1")
+            fake.wait_until(lambda: self.numbers([krtd.dir / "a"]) == [1], "the file of before has it")
+            self.assertEqual(lines(krtd.dir / "b"), [])
+            self.assertNotIn(" debug ", krtd.log())
+            krtd.reload([STDERR, {**a, "level": "error"}])
+            krtd.complain(client, "line-2")
+            krtd.reload([STDERR, a])
+            krtd.complain(client, "line-3")
+            fake.wait_until(lambda: 3 in self.numbers([krtd.dir / "a"]), "the level is the old one")
+            self.assertEqual(self.numbers([krtd.dir / "a"]), [1, 3])
+
+    def test_to_syslog_and_back(self):
+        with Logged(lambda d: [STDERR]) as krtd, krtd.client() as client, \
+                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.bind(str(krtd.dir / "syslog.sock"))
+            s.settimeout(fake.SECONDS)
+            krtd.reload([STDERR, {"type": "syslog", "address": f"{krtd.dir}/syslog.sock"}])
+            while b"reload: done" not in s.recv(65536):
+                pass
+            krtd.complain(client, "line-7")
+            self.assertIn(b"'line-7'", s.recv(65536))
+            krtd.reload([STDERR])
+            krtd.complain(client, "line-8")
+            self.assertIn("'line-8'", krtd.log())
+            s.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                while b"line-8" not in s.recv(65536):
+                    pass
 
 
 class Standard(fake.TestCase):

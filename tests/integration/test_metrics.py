@@ -234,6 +234,61 @@ class Metrics(fake.TestCase):
                     self.assertIn(says, other.log().lower(), address)
                     other.process.returncode = 0
 
+    def test_a_reload_moves_them(self):
+        def free():
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                return s.getsockname()[1]
+
+        class Moved(Scraped):
+            def __init__(self, address):  # pylint: disable=super-init-not-called
+                self.home = pathlib.Path(fake.tempfile.mkdtemp(prefix="kaena-"))
+                fake.Krtd.__init__(self, config=self.settings(address), rundir=self.home)
+                self.own_dir = True
+                self.address = address
+
+            def settings(self, address):
+                return {"version": 1, "daemons": [{"name": "krtd0", "listen": [f"unix:{self.home}/krtd.sock"], "devices": [0],
+                                                   **({"metrics": address} if address else {})}]}
+
+            def move(self, address, says="reload: done"):
+                before = self.log().count(says)
+                (self.home / "krtd.json").write_text(fake.json.dumps(self.settings(address)))
+                self.signal(fake.signal.SIGHUP)
+                fake.wait_until(lambda: self.log().count(says) > before, says)
+
+            def refuses(self, address):
+                self.address = address
+                try:
+                    self.get("/healthz")
+                except (ConnectionError, FileNotFoundError):
+                    return True
+                return False
+
+        with Moved(None) as krtd, socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            first, second = f"127.0.0.1:{free()}", f"127.0.0.1:{free()}"
+            unix = f"unix:{krtd.home}/metrics.sock"
+            old = None
+            # The same port with another host cannot be bound while the old one is.
+            for address in (first, second, unix, first, "0.0.0.0" + first[9:], first, None, unix, None):
+                krtd.move(address)
+                if old and old[-6:] != (address or "")[-6:]:
+                    self.assertTrue(krtd.refuses(old), (old, address))
+                if address:
+                    krtd.address = address.replace("0.0.0.0", "127.0.0.1")
+                    self.assertEqual(krtd.get("/healthz")[0], 200)
+                old = address
+            self.assertFalse((krtd.home / "metrics.sock").exists())
+            # Where they cannot be changes nothing.
+            krtd.move(first)
+            for bad in (f"127.0.0.1:{taken.getsockname()[1]}", "unix:/nowhere/metrics.sock"):
+                krtd.move(bad, says=f"reload: metrics '{bad}': ")
+                self.assertIn("the settings stay as they were", krtd.log().splitlines()[-1])
+                krtd.address = first
+                self.assertEqual(krtd.get("/healthz")[0], 200)
+
     def test_healthz_while_it_drains(self):
         with Scraped() as krtd, krtd.client() as client:
             client.load(fake.model(sleep_ms=1500, host=1))

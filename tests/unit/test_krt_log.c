@@ -1,6 +1,7 @@
 #include "ktest.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
@@ -60,6 +61,32 @@ KTEST(krt_log_queue, what_is_too_large_is_lost_or_waits)
     cr_assert(krt_log_queue_lost(q) == 1);
     cr_assert(krt_log_queue_get(q, out, 4, &time) == 0);
     cr_assert(krt_log_queue_get(q, out, 5, &time) == 5);
+    (void)krt_log_queue_destroy(q);
+}
+
+static void *release_soon(void *q)
+{
+    krt_log_queue_release(q);
+    return NULL;
+}
+
+KTEST(krt_log_queue, what_is_held_waits_for_its_release_or_the_end)
+{
+    krt_log_queue *q = krt_log_queue_create(200);
+    char out[8];
+    uint64_t time;
+    pthread_t thread;
+    krt_log_queue_hold(q);
+    cr_assert(krt_log_queue_get(q, out, sizeof out, &time) == 0); /* nothing is held */
+    krt_log_queue_put(q, 1, "a", 1);
+    krt_log_queue_put(q, 2, "b", 1);
+    cr_assert(pthread_create(&thread, NULL, release_soon, q) == 0);
+    cr_assert(krt_log_queue_get(q, out, sizeof out, &time) == 1 && out[0] == 'a');
+    cr_assert(pthread_join(thread, NULL) == 0);
+    krt_log_queue_hold(q);
+    krt_log_queue_stop(q, krt_log_now_ns() + 1000000);
+    cr_assert(krt_log_queue_get(q, out, sizeof out, &time) == 1 && out[0] == 'b');
+    cr_assert(krt_log_now_ns() >= krt_log_queue_deadline(q));
     (void)krt_log_queue_destroy(q);
 }
 
