@@ -4,7 +4,8 @@
  * stream_client [--rounds N] [--seconds F] ADDRESS MODEL BYTES
  *
  * MODEL takes x and gives y: float32[BYTES / 4]. "calls": unary calls on one connection; "submit":
- * kaena_model_submit; "stream": one InferStream on one connection. benchmarks/rpc calls it. */
+ * kaena_model_submit, also ("submit_stream") on a stream; "stream": one InferStream on one
+ * connection. benchmarks/rpc calls it. */
 #include <getopt.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
@@ -30,7 +31,7 @@ typedef struct bench {
     grpc_channel *channel;
     grpc_completion_queue *queue;
     grpc_byte_buffer *request;
-    kaena_model *handle;
+    kaena_model *handles[2]; /* requests in calls, on a stream */
     float *data;
 } bench;
 
@@ -263,7 +264,7 @@ static void by_stream(const bench *b, int concurrency, counter *c)
 /* ---- requests of the library ---- */
 
 typedef struct submitting {
-    const bench *b;
+    kaena_model *handle;
     counter *c;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -298,14 +299,14 @@ static void on_done(void *user, kaena_request *request)
 static void submit(question *q)
 {
     kaena_err err;
-    if (kaena_model_submit(q->all->b->handle, &q->call, on_done, q, NULL, &err) != KAENA_OK)
+    if (kaena_model_submit(q->all->handle, &q->call, on_done, q, NULL, &err) != KAENA_OK)
         die(err.what);
 }
 
-static void by_submit(const bench *b, int concurrency, counter *c)
+static void by_requests(const bench *b, kaena_model *handle, int concurrency, counter *c)
 {
     static question questions[MAX_CALLS];
-    submitting all = {.b = b,
+    submitting all = {.handle = handle,
                       .c = c,
                       .lock = PTHREAD_MUTEX_INITIALIZER,
                       .changed = PTHREAD_COND_INITIALIZER,
@@ -337,12 +338,25 @@ static void by_submit(const bench *b, int concurrency, counter *c)
     free(outputs);
 }
 
+static void by_submit(const bench *b, int concurrency, counter *c)
+{
+    by_requests(b, b->handles[0], concurrency, c);
+}
+
+static void by_submit_stream(const bench *b, int concurrency, counter *c)
+{
+    by_requests(b, b->handles[1], concurrency, c);
+}
+
 /* ---- the comparison ---- */
 
 static const struct {
     const char *name;
     void (*run)(const bench *b, int concurrency, counter *c);
-} sides[] = {{"calls", by_calls}, {"submit", by_submit}, {"stream", by_stream}};
+} sides[] = {{"calls", by_calls},
+             {"submit", by_submit},
+             {"stream", by_stream},
+             {"submit_stream", by_submit_stream}};
 
 #define SIDES (sizeof sides / sizeof *sides)
 
@@ -431,17 +445,21 @@ int main(int argc, char **argv)
     grpc_channel_credentials_release(plain);
     b.queue = grpc_completion_queue_create_for_next(NULL);
     b.request = make_request(&b);
-    kaena_client *client;
+    kaena_client *clients[2];
     kaena_err err;
-    const kaena_client_options options = {.size = sizeof options, .address = argv[optind]};
     const kaena_load_options load = {.size = sizeof load, .name = b.model};
-    if (kaena_client_open(&options, &client, &err) != KAENA_OK ||
-        kaena_model_open(client, NULL, &load, &b.handle, &err) != KAENA_OK)
-        die(err.what);
+    for (uint32_t i = 0; i < 2; i++) {
+        const kaena_client_options options = {
+            .size = sizeof options, .address = argv[optind], .streams = i};
+        if (kaena_client_open(&options, &clients[i], &err) != KAENA_OK ||
+            kaena_model_open(clients[i], NULL, &load, &b.handles[i], &err) != KAENA_OK)
+            die(err.what);
+    }
     compare(&b, 1, rounds, seconds);
     compare(&b, 8, rounds, seconds);
     compare(&b, MAX_CALLS, rounds, seconds);
-    kaena_client_close(client);
+    kaena_client_close(clients[0]);
+    kaena_client_close(clients[1]);
     grpc_byte_buffer_destroy(b.request);
     grpc_completion_queue_shutdown(b.queue);
     grpc_completion_queue_destroy(b.queue);

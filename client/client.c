@@ -37,6 +37,7 @@ static kaena_status fill(kaena_client *client, const kaena_client_options *o,
 {
     client->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : DEFAULT_TIMEOUT_MS;
     client->fail_fast = o->fail_fast != 0;
+    client->streams = o->streams != 0;
     if (getrandom(&client->id_base, sizeof client->id_base, 0) != sizeof client->id_base)
         client->id_base = (uint64_t)time(NULL) << 20;
     KAENA_TRY(kaena_tls_init(&client->tls, o, err));

@@ -212,6 +212,17 @@ void kaena_async_ended(kaena_request *r, kaena_status status, kaena_outcome outc
     pthread_mutex_unlock(&a->lock);
 }
 
+void kaena_async_again(kaena_request *r)
+{
+    kaena_async *a = r->async;
+    pthread_mutex_lock(&a->lock);
+    const kaena_lane *lane = r->lane;
+    if (!start(r, r->daemon))
+        (void)advance(r);
+    unblock(a, lane);
+    pthread_mutex_unlock(&a->lock);
+}
+
 int64_t kaena_async_turn(kaena_async *a)
 {
     int64_t next_ns = INT64_MAX;

@@ -87,6 +87,8 @@ void kaena_async_landed(kaena_request *request);
 /* For the carrier's thread, after that: how the attempt ended. */
 void kaena_async_ended(kaena_request *request, kaena_status status, kaena_outcome outcome,
                        const kaena_err *failure);
+/* For the carrier's thread, in place of ended: nothing was attempted yet, start is called anew. */
+void kaena_async_again(kaena_request *request);
 /* For the carrier's thread: moves on what is due and gives the time at which more will be. */
 int64_t kaena_async_turn(kaena_async *async);
 

@@ -183,6 +183,19 @@ static void receive_ops(kaena_exchange_state *x, grpc_op *ops)
                                                       .status_details = &x->message}};
 }
 
+void kaena_detail_read(const Kaena__V1__ErrorDetail *detail, kaena_err *err)
+{
+    if (!detail)
+        return;
+    /* The status' own text has the hint in it. */
+    if (*detail->what)
+        (void)kaena_err_set(err, (kaena_status)err->code, "%s", detail->what);
+    err->reason = (int32_t)detail->reason;
+    err->needed = detail->needed;
+    err->available = detail->available;
+    kaena_err_hint(err, "%s", detail->hint);
+}
+
 /* Fills |err| from google.rpc.Status; false: the daemon sent none. */
 static bool decode_details(const kaena_exchange_state *x, kaena_err *err)
 {
@@ -200,22 +213,15 @@ static bool decode_details(const kaena_exchange_state *x, kaena_err *err)
             detail = kaena__v1__error_detail__unpack(NULL, status->details[i]->value.len,
                                                      status->details[i]->value.data);
     }
-    if (detail) {
-        /* The status' own text has the hint in it. */
-        if (*detail->what)
-            (void)kaena_err_set(err, (kaena_status)err->code, "%s", detail->what);
-        err->reason = (int32_t)detail->reason;
-        err->needed = detail->needed;
-        err->available = detail->available;
-        kaena_err_hint(err, "%s", detail->hint);
+    kaena_detail_read(detail, err);
+    if (detail)
         kaena__v1__error_detail__free_unpacked(detail, NULL);
-    }
     if (status)
         google__rpc__status__free_unpacked(status, NULL);
     return detail != NULL;
 }
 
-static kaena_outcome outcome_of(const kaena_err *err)
+kaena_outcome kaena_outcome_of(const kaena_err *err)
 {
     switch (err->reason) {
     case KAENA__V1__ERROR_DETAIL__REASON__NOT_ACCEPTED:
@@ -253,7 +259,7 @@ kaena_status kaena_exchange_finish(const kaena_exchange_state *x, kaena_outcome 
     kaena_status code = (kaena_status)x->code;
     (void)kaena_err_set(err, code, "%s", text);
     bool detailed = decode_details(x, err);
-    *outcome = outcome_of(err);
+    *outcome = kaena_outcome_of(err);
     if (!detailed && code == KAENA_DEADLINE_EXCEEDED) {
         (void)kaena_err_set(err, code, "the daemon at %s did not answer in time",
                             kaena_conn_address(conn));

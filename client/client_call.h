@@ -16,6 +16,8 @@
 
 #define KAENA_CLIENT_IDLE_QUEUES 16
 
+struct Kaena__V1__ErrorDetail;
+
 typedef struct kaena_keeper kaena_keeper;
 typedef struct kaena_loop kaena_loop;
 typedef struct kaena_sessions kaena_sessions;
@@ -26,6 +28,7 @@ struct kaena_client {
     size_t endpoint_count;
     int64_t timeout_ms;
     bool fail_fast;
+    bool streams;     /* small requests share one */
     uint64_t id_base; /* of request ids: random, then counted */
     atomic_ullong id_next;
     pthread_mutex_t lock; /* of what follows */
@@ -119,6 +122,12 @@ void kaena_exchange_ops(kaena_exchange_state *x, grpc_byte_buffer *request,
 kaena_status kaena_exchange_finish(const kaena_exchange_state *x, kaena_outcome *outcome,
                                    kaena_err *err) KAENA_CHECKED;
 void kaena_exchange_end(kaena_exchange_state *x);
+
+/* What the daemon says of a failure, into |err|, which has its code and keeps it; |detail| NULL: it
+ * says nothing. */
+void kaena_detail_read(const struct Kaena__V1__ErrorDetail *detail, kaena_err *err);
+/* What a failure that the daemon tells means for the next attempt. */
+kaena_outcome kaena_outcome_of(const kaena_err *err);
 
 /* Between messages of protobuf-c and byte buffers. */
 grpc_byte_buffer *kaena_pack(const ProtobufCMessage *message);

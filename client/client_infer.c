@@ -152,6 +152,26 @@ static bool share_with(kaena_inference *inf, size_t daemon)
     return any;
 }
 
+bool kaena_inference_is_small(const kaena_inference *inf, size_t most)
+{
+    const kaena_model_info *info = inf->model ? inf->model->info : NULL;
+    size_t in = 0, out = 0;
+    if (inf->shares || !info)
+        return false;
+    for (size_t i = 0; i < inf->made.input_count; i++) {
+        const kaena_tensor *t = &inf->made.inputs[i];
+        if (!is_plain(t->kind, t->dtype) || t->bytes > most)
+            return false;
+        in += t->bytes;
+    }
+    for (size_t i = 0; i < info->output_count; i++) {
+        if (!info->outputs[i].bytes || info->outputs[i].bytes > most)
+            return false;
+        out += info->outputs[i].bytes;
+    }
+    return in <= most && out <= most;
+}
+
 /* ---- One attempt ---- */
 
 kaena_status kaena_inference_encode(kaena_inference *inf, kaena_target *target, kaena_wire_pin *pin,
@@ -159,7 +179,7 @@ kaena_status kaena_inference_encode(kaena_inference *inf, kaena_target *target, 
 {
     bool shared = inf->shares && share_with(inf, target->daemon);
     target->session = shared ? inf->shares->token : NULL;
-    if (!kaena_conn_is_ours(target->conn))
+    if (pin && !kaena_conn_is_ours(target->conn))
         pin = NULL;
     return kaena_wire_encode_infer(&inf->made, shared ? &inf->shares->wire : NULL, pin, out_request,
                                    err);

@@ -38,7 +38,12 @@ void kaena_inference_init(kaena_inference *inference, kaena_client *client, kaen
                           kaena_model *model, bool may_grow);
 void kaena_inference_fini(kaena_inference *inference);
 
-/* The request for |target|; |pin| as in kaena_wire_encode_infer. Each is followed by over. */
+/* Whether all inputs, and all outputs of the model, are sent, and have no more bytes than that each
+ * way. */
+bool kaena_inference_is_small(const kaena_inference *inference, size_t most);
+
+/* The request for |target| (without a |pin| its connection does not matter); |pin| as in
+ * kaena_wire_encode_infer. Each is followed by over. */
 kaena_status kaena_inference_encode(kaena_inference *inference, kaena_target *target,
                                     kaena_wire_pin *pin, grpc_byte_buffer **out_request,
                                     kaena_err *err) KAENA_CHECKED;

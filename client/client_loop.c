@@ -5,17 +5,20 @@
 #include <string.h>
 
 #include "client_infer.h"
+#include "client_stream.h"
 
 #define MS INT64_C(1000000)
 /* How long gRPC may keep pieces of the caller's tensors before the connection is cut. */
 #define PIN_GRACE_NS (50 * MS)
 #define PIN_LOOK_NS (1 * MS)
 
-/* One attempt under way. */
+/* One attempt under way: in a call of its own, or with others on a stream. */
 typedef struct flight {
     kaena_tag tag;
     kaena_loop *loop;
-    kaena_exchange_state exchange;
+    bool streamed;
+    kaena_passenger passenger;     /* when |streamed|, */
+    kaena_exchange_state exchange; /* otherwise */
     kaena_target target;
     kaena_request *request;
     kaena_inference *inference;
@@ -33,6 +36,7 @@ struct kaena_loop {
     kaena_tag bell_rang;
     kaena_client *client;
     kaena_async *async;
+    kaena_streams *streams;
     pthread_t thread;
     grpc_completion_queue *queue;
     /* A batch without operations, on a call that goes nowhere, completes at once: it wakes the
@@ -77,6 +81,47 @@ static void land(kaena_tag *tag, bool ok)
     loop->lingering = f;
 }
 
+static void step_off(kaena_passenger *passenger, kaena_status status, kaena_outcome outcome,
+                     grpc_byte_buffer *answer, const kaena_err *err)
+{
+    flight *f = (flight *)(void *)((char *)passenger - offsetof(flight, passenger));
+    kaena_request *request = f->request;
+    kaena_async_landed(request);
+    if (passenger->refused) {
+        free(f);
+        kaena_async_again(request);
+        return;
+    }
+    kaena_err_init(&f->err);
+    if (err)
+        f->err = *err;
+    f->status = status;
+    f->outcome = outcome;
+    if (status == KAENA_OK)
+        f->status = kaena_inference_decode(f->inference, &f->target, answer, &f->err);
+    kaena_inference_over(f->inference, &f->target, f->status, &f->outcome, &f->err);
+    arrive(f);
+}
+
+/* The flight goes on the daemon's stream, which has room. */
+static kaena_status board(flight *f, kaena_request *request, kaena_err *err)
+{
+    kaena_outcome outcome = KAENA_OUTCOME_FINAL;
+    f->streamed = true;
+    f->passenger.over = step_off;
+    f->passenger.deadline_ns = request->deadline_ns;
+    request->flight = f;
+    kaena_status status = kaena_inference_encode(f->inference, &f->target, NULL, &f->sent, err);
+    if (status == KAENA_OK)
+        status =
+            kaena_stream_board(f->loop->streams, f->target.daemon, &f->passenger, f->sent, err);
+    if (status != KAENA_OK) {
+        kaena_inference_over(f->inference, &f->target, status, &outcome, err);
+        free(f);
+    }
+    return status;
+}
+
 static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
                              kaena_outcome *outcome, kaena_err *err)
 {
@@ -89,6 +134,9 @@ static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
     f->loop = loop;
     f->request = request;
     f->inference = request->load;
+    if (loop->client->streams && kaena_inference_is_small(f->inference, KAENA_STREAM_BYTES) &&
+        kaena_stream_has_room(loop->streams, daemon, request->deadline_ns, &f->target))
+        return board(f, request, err);
     kaena_status status = kaena_target_open(&f->target, loop->client, daemon, request->deadline_ns,
                                             NULL, outcome, err);
     if (status == KAENA_OK) {
@@ -113,11 +161,23 @@ static kaena_status take_off(void *self, kaena_request *request, size_t daemon,
     return KAENA_OK;
 }
 
+static void wake(void *self)
+{
+    kaena_loop *loop = self;
+    if (!atomic_exchange(&loop->rung, true))
+        (void)grpc_call_start_batch(loop->bell, NULL, 0, &loop->bell_rang, NULL);
+}
+
 static void recall(void *self, kaena_request *request)
 {
-    (void)self;
-    const flight *f = request->flight;
-    (void)grpc_call_cancel(f->exchange.call, NULL);
+    kaena_loop *loop = self;
+    flight *f = request->flight;
+    if (f->streamed) {
+        kaena_stream_recall(loop->streams, &f->passenger);
+        wake(loop);
+    } else {
+        (void)grpc_call_cancel(f->exchange.call, NULL);
+    }
 }
 
 static void unload(void *self, kaena_request *request)
@@ -150,29 +210,28 @@ static void look_at_lingering(kaena_loop *loop)
 
 /* ---- The thread ---- */
 
-static void wake(void *self)
-{
-    kaena_loop *loop = self;
-    if (!atomic_exchange(&loop->rung, true))
-        (void)grpc_call_start_batch(loop->bell, NULL, 0, &loop->bell_rang, NULL);
-}
-
 static void bell_rang(kaena_tag *tag, bool ok)
 {
     kaena_loop *loop = (kaena_loop *)tag;
     (void)ok;
     atomic_store(&loop->rung, false);
-    if (atomic_load(&loop->stop))
-        grpc_completion_queue_shutdown(loop->queue);
+    if (!atomic_load(&loop->stop))
+        return;
+    kaena_streams_stop(loop->streams);
+    grpc_completion_queue_shutdown(loop->queue);
 }
 
 static void *loop_main(void *user)
 {
     kaena_loop *loop = user;
     for (;;) {
-        int64_t next_ns = kaena_async_turn(loop->async);
+        /* First what may leave requests to be moved on. */
         look_at_lingering(loop);
-        int64_t look_ns = kaena_now_ns() + PIN_LOOK_NS;
+        kaena_streams_turn(loop->streams);
+        int64_t next_ns = kaena_async_turn(loop->async);
+        int64_t look_ns = kaena_streams_next(loop->streams);
+        next_ns = look_ns < next_ns ? look_ns : next_ns;
+        look_ns = kaena_now_ns() + PIN_LOOK_NS;
         if (loop->lingering && look_ns < next_ns)
             next_ns = look_ns;
         gpr_timespec until =
@@ -198,6 +257,7 @@ static void free_loop(kaena_loop *loop)
     if (loop->nowhere)
         grpc_channel_destroy(loop->nowhere);
     kaena_async_unref(loop->async);
+    kaena_streams_destroy(loop->streams);
     free(loop);
 }
 
@@ -209,8 +269,9 @@ static kaena_status create(kaena_client *client, kaena_loop **out, kaena_err *er
     loop->bell_rang.run = bell_rang;
     loop->client = client;
     loop->async = kaena_async_create(&client->router, &carrier, loop);
-    if (!loop->async) {
-        free(loop);
+    loop->streams = kaena_streams_create(client);
+    if (!loop->async || !loop->streams) {
+        free_loop(loop);
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");
     }
     loop->queue = grpc_completion_queue_create_for_next(NULL);

@@ -143,13 +143,35 @@ class Replicas(unittest.TestCase):
             self.assertIn("no model 'other'", absent.stderr)
 
     def test_requests_that_nobody_waits_for(self):
-        with Daemons(2) as d, self.traffic(d, "--threads", 2, "--async", 200) as t:
-            t.more(1000)
-            d.kill(1)
-            t.more(1000)
-            d.start(1)
-            t.more(200, 1)
-            self.nothing_failed(t)
+        for options in ([], ["--streams"]):
+            with self.subTest(options=options), Daemons(2) as d, \
+                    self.traffic(d, "--threads", 2, "--async", 200, *options) as t:
+                t.more(1000)
+                d.kill(1)
+                t.more(1000)
+                d.start(1)
+                t.more(200, 1)
+                d.krtd[0].signal()
+                self.assertEqual(d.krtd[0].wait(), 0)
+                t.more(200, 1)
+                self.nothing_failed(t)
+
+
+    def test_requests_on_a_stream_end_by_their_deadline_alone(self):
+        """What has expired never runs, and the stream goes on; with the end those under way are cancelled."""
+        with tempfile.NamedTemporaryFile("w", suffix=".neff") as file, Daemons(1) as d:
+            file.write(fake.model("m", contexts=1, sleep_ms=300))
+            file.flush()
+            with Traffic("--address", d.address(), "--model", file.name, "--name", "m", "--threads", 1, "--async", 20,
+                         "--streams", "--timeout", 700) as t:
+                report = t.more(3)
+                fake.wait_until(lambda: t.ask()["failed"] > 20, "most have no time to run")
+                report = t.ask()
+                self.assertEqual(report["wrong"], 0)
+                self.assertIn("time", report["error"])
+                with d.krtd[0].client() as client:
+                    m = client.model("m")
+                    self.assertLess(m.executions, report["right"] + report["failed"])
 
 
 class Sessions(unittest.TestCase):

@@ -2,7 +2,7 @@
  *
  *     traffic [--address A | --daemon NAME] [--model FILE] --name NAME [--daemons N] [--threads T]
  *             [--values N] [--timeout MS] [--shared-memory BYTES] [--own-memory] [--async N]
- *             [--persistent]
+ *             [--persistent] [--streams]
  *
  * --own-memory: inputs and outputs lie in the library's memory. --async: each thread submits N
  * requests at a time. Opens the model (with FILE loaded by itself), an identity of one float32[N] x
@@ -230,6 +230,7 @@ int main(int argc, char **argv)
         {"own-memory", no_argument, NULL, 'o'},
         {"async", required_argument, NULL, 'A'},
         {"persistent", no_argument, NULL, 'p'},
+        {"streams", no_argument, NULL, 'r'},
         {0},
     };
     kaena_client_options how = {.size = sizeof how};
@@ -271,6 +272,9 @@ int main(int argc, char **argv)
             break;
         case 'p':
             load.persistent = 1;
+            break;
+        case 'r':
+            how.streams = 1;
             break;
         case 'T':
             t.timeout_ms = strtol(optarg, NULL, 10);

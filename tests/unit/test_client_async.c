@@ -279,3 +279,39 @@ KTEST(client_async, release_cancels_and_memory_is_the_callers_again)
     kaena_client_close(client);
     fake_stop(&f);
 }
+
+static void count_lines(void *user, const char *text)
+{
+    atomic_fetch_add((atomic_int *)user, strstr(text, "calls of their own") != NULL);
+}
+
+/* The daemon of the test has no InferStream. */
+KTEST(client_async, without_streams_requests_travel_in_calls)
+{
+    fake f;
+    atomic_int told = 0;
+    fake_start(&f, "a");
+    const kaena_client_options options = {.size = sizeof options,
+                                          .address = f.address,
+                                          .streams = 1,
+                                          .log = count_lines,
+                                          .log_user = &told};
+    kaena_client *client;
+    kaena_err err;
+    static ask asks[50];
+    KTEST_OK(err, kaena_client_open(&options, &client, &err));
+    kaena_model *model = open_model(client, "echo");
+    for (size_t i = 0; i < 50; i++) {
+        prepare(&asks[i], (float)i, 0);
+        KTEST_OK(err, kaena_model_submit(model, &asks[i].call, NULL, NULL, &asks[i].request, &err));
+    }
+    for (size_t i = 0; i < 50; i++) {
+        cr_assert(kaena_request_wait(asks[i].request, -1) == 1);
+        KTEST_OK(err, kaena_request_status(asks[i].request, &err));
+        cr_assert(asks[i].y == (float)i);
+        kaena_request_release(asks[i].request);
+    }
+    cr_assert(atomic_load(&told) == 1 && atomic_load(&f.infers) == 50);
+    kaena_client_close(client);
+    fake_stop(&f);
+}
