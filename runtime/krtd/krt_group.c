@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "krt_log.h"
 #include "krt_model.h"
 #include "log.h"
 #include "rpc_pb.h"
@@ -255,7 +256,7 @@ void krt_group_destroy(krt_group *g, krpc_call *call)
     (void)pthread_mutex_unlock(&d->lock);
     if (call && !grown) {
         (void)KAENA_FAIL(&err, RESOURCE_EXHAUSTED, "out of memory");
-        krpc_fail(call, &err);
+        krt_fail(call, NULL, &err);
         return;
     }
     if (!close)

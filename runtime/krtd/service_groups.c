@@ -1,6 +1,7 @@
 /* Runtime.CreateGroup, DestroyGroup, ListGroups. */
 #include "krt_clients.h"
 #include "krt_group.h"
+#include "krt_log.h"
 #include "krt_model.h"
 #include "rpc_pb.h"
 
@@ -58,7 +59,7 @@ void krt_create_group(krpc_call *call, void *user)
     if (entered)
         krt_caller_leave(&caller);
     if (st != KAENA_OK) {
-        krpc_fail(call, &err);
+        krt_fail(call, NULL, &err);
         return;
     }
     kaena_arena_init(&arena, 0);
@@ -90,7 +91,7 @@ void krt_destroy_group(krpc_call *call, void *user)
     }
     kaena_arena_fini(&in);
     if (!g) {
-        krpc_fail(call, &err);
+        krt_fail(call, NULL, &err);
         return;
     }
     krt_group_destroy(g, call);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "krt_clients.h"
+#include "krt_log.h"
 #include "log.h"
 #include "rpc_pb.h"
 
@@ -193,6 +194,15 @@ static void on_close(void *arg, bool cancelled)
 
 /* ---- messages ---- */
 
+/* Fails |s| for what its client has sent, unless it is gone. */
+static void refuse(stream *s, const kaena_err *err)
+{
+    if (s->call)
+        krt_log_failure(krpc_call_request_id(s->call),
+                        s->session ? krt_session_owner(s->session) : 0, NULL, err);
+    fail(s, err);
+}
+
 static void on_more(krpc_call *call, grpc_byte_buffer *message, void *arg)
 {
     (void)call;
@@ -203,7 +213,7 @@ static void on_more(krpc_call *call, grpc_byte_buffer *message, void *arg)
     s->reading = false;
     if (message) {
         (void)KAENA_FAIL(&err, INVALID_ARGUMENT, "session: more than one message came");
-        fail(s, &err);
+        refuse(s, &err);
     } else {
         s->goodbye = true;
         advance(s);
@@ -271,7 +281,7 @@ static void on_first(krpc_call *call, grpc_byte_buffer *message, void *arg)
     (void)pthread_mutex_lock(&t->lock);
     s->reading = false;
     if (read_first(s, message, &err) != KAENA_OK) {
-        fail(s, &err);
+        refuse(s, &err);
     } else {
         take_over(t, s);
         s->say_opened = true;

@@ -69,11 +69,14 @@ class Life(fake.TestCase):
             post = client.method("InferPost", rt.InferPostResponse)
             calls = [(client.load, "rubbish"), (client.infer, request("nobody")), (client.infer, request("bad")),
                      (client.model, "nobody"), (client.unload, "nobody"), (post, request("nobody")),
+                     (client.method("CreateGroup", rt.CreateGroupResponse), rt.CreateGroupRequest(name="g", tpbs=9999)),
+                     (client.method("DestroyGroup", rt.DestroyGroupResponse), rt.DestroyGroupRequest(name="nobody")),
                      (client.method("UnmapSharedMemory", rt.UnmapSharedMemoryResponse),
                       rt.UnmapSharedMemoryRequest(region=77))]
             for call, argument in calls:
                 self.assertEqual(session_of(call, argument), number, argument)
             self.assertIsNone(session_of(other.infer, request("bad")))
+            self.assertIsNone(session_of(lambda: other.session("0" * 32)))
             _, posted = post.with_call(request("bad"))
             posted = dict(posted.trailing_metadata())["kaena-request-id"]
             fake.wait_until(lambda: f"request {posted} failed" in krtd.log(), "the posted request has failed")
