@@ -22,17 +22,25 @@ struct krt_log_set {
     bool kept[KRT_MAX_SINKS];               /* was open before */
 };
 
-/* Sinks on their way out, and a thread that waits for them. */
+/* A sink on its way out. */
+typedef struct leaver {
+    krt_sink *sink;
+    const char *path; /* of its file, or NULL; borrowed from a configuration */
+    krt_sink *after;  /* writes there, too, and waits for this one; or NULL */
+    bool gone;
+} leaver;
+
+/* Leavers of one change, and the thread that waits for them. */
 typedef struct retirement {
-    struct retirement *next;
+    struct retirement *next; /* older */
     pthread_t thread;
     size_t n;
-    krt_sink *sinks[KRT_MAX_SINKS];
-    krt_sink *after[KRT_MAX_SINKS]; /* wait for that one, or NULL */
+    leaver leavers[KRT_MAX_SINKS];
 } retirement;
 
 static krt_log_set *current; /* NULL: standard error */
 static retirement *retirements;
+static pthread_mutex_t leaving = PTHREAD_MUTEX_INITIALIZER; /* of |after| and |gone| */
 
 static const struct {
     kaena_status (*open)(const krt_sink_config *c, krt_sink **out, kaena_err *err);
@@ -164,10 +172,13 @@ void krt_log_abandon(krt_log_set *set)
     free(set);
 }
 
-/* |after| waits for |s|, or is NULL. */
-static void retire_sink(krt_sink *s, krt_sink *after, uint64_t deadline_ns)
+static void leave(leaver *l, uint64_t deadline_ns)
 {
-    end_sink(s, deadline_ns);
+    end_sink(l->sink, deadline_ns);
+    (void)pthread_mutex_lock(&leaving);
+    l->gone = true;
+    krt_sink *after = l->after;
+    (void)pthread_mutex_unlock(&leaving);
     if (after)
         after->hold(after, false);
 }
@@ -177,7 +188,7 @@ static void *retire(void *arg)
     retirement *r = arg;
     uint64_t deadline = krt_log_now_ns() + RETIRE_NS;
     for (size_t i = 0; i < r->n; i++)
-        retire_sink(r->sinks[i], r->after[i], deadline);
+        leave(&r->leavers[i], deadline);
     return NULL;
 }
 
@@ -197,42 +208,48 @@ static void reap(uint64_t deadline_ns)
     }
 }
 
-/* The new sink of |set| for the file of the old one that |c| made, or NULL. */
-static krt_sink *successor(const krt_log_set *set, const krt_sink_config *c)
+/* Has |s|, which is new, wait for the newest of |r| and the older ones that writes to the same
+ * file; that one waits for those before it. */
+static void follow(krt_sink *s, const char *path, retirement *r)
 {
-    for (size_t i = 0; i < set->n; i++)
-        if (!set->kept[i] && set->sinks[i]->hold && c->path &&
-            strcmp(set->configs[i].path, c->path) == 0)
-            return set->sinks[i];
-    return NULL;
+    bool found = false;
+    (void)pthread_mutex_lock(&leaving);
+    for (; r && !found; r = r->next)
+        for (size_t i = 0; i < r->n && !found; i++) {
+            leaver *l = &r->leavers[i];
+            found = l->path && strcmp(l->path, path) == 0;
+            if (found && !l->gone) {
+                s->hold(s, true);
+                l->after = s;
+            }
+        }
+    (void)pthread_mutex_unlock(&leaving);
 }
 
 void krt_log_use(krt_log_set *set)
 {
     krt_log_set *old = current;
+    reap(0);
     retirement *r = old ? calloc(1, sizeof *r) : NULL, none = {0};
     retirement *all = r ? r : &none;
+    all->next = retirements;
     for (size_t i = 0; old && i < old->n; i++)
-        if (!has(set, old->sinks[i])) {
-            krt_sink *after = successor(set, &old->configs[i]);
-            if (after)
-                after->hold(after, true);
-            all->sinks[all->n] = old->sinks[i];
-            all->after[all->n++] = after;
-        }
-    for (size_t i = 0; i < set->n; i++)
+        if (!has(set, old->sinks[i]))
+            all->leavers[all->n++] = (leaver){.sink = old->sinks[i], .path = old->configs[i].path};
+    for (size_t i = 0; i < set->n; i++) {
+        if (!set->kept[i] && set->sinks[i]->hold)
+            follow(set->sinks[i], set->configs[i].path, all);
         set->sinks[i]->base.level = set->configs[i].level;
+    }
     current = set;
     kaena_log_set_sinks(set->bases, set->n);
     free(old);
-    reap(0);
     if (r && r->n && pthread_create(&r->thread, NULL, retire, r) == 0) {
-        r->next = retirements;
         retirements = r;
         return;
     }
     for (size_t i = 0; i < all->n; i++) /* in nobody's background, and so not for long */
-        retire_sink(all->sinks[i], all->after[i], krt_log_now_ns() + ABANDON_NS);
+        leave(&all->leavers[i], krt_log_now_ns() + ABANDON_NS);
     free(r);
 }
 

@@ -271,6 +271,11 @@ class Reload(fake.TestCase):
                     krtd.complain(client, f"line-{n}")
                     n += 1
 
+            def reload(*sinks):
+                krtd.reload([*sinks])
+                before = n
+                fake.wait_until(lambda: n > before + 3, "lines go there")
+
             talker = threading.Thread(target=complain)
             krtd.reload([STDERR, file("a")])
             first = len(self.numbers([krtd.log_path]))
@@ -278,10 +283,10 @@ class Reload(fake.TestCase):
             try:
                 # Other files; the same file with other settings, and so another sink; files beside each other.
                 for i, name in enumerate("aabbaabaab"):
-                    krtd.reload([STDERR, file(name, buffer_bytes=100000 + i)])
-                krtd.reload([STDERR, file("b"), file("c")])
-                krtd.reload([file("c"), STDERR])
-                krtd.reload([STDERR, file("b")])
+                    reload(STDERR, file(name, buffer_bytes=100000 + i))
+                reload(STDERR, file("b"), file("c"))
+                reload(file("c"), STDERR)
+                reload(STDERR, file("b"))
             finally:
                 stop.set()
                 talker.join()
@@ -308,7 +313,11 @@ class Reload(fake.TestCase):
                 for i in range(200):
                     krtd.complain(client, f"line-{i}")
                 krtd.reload([STDERR, {**pipe, "buffer_bytes": 100000}])
-                for i in range(200, 400):
+                for i in range(200, 300):
+                    krtd.complain(client, f"line-{i}")
+                krtd.reload([STDERR])
+                krtd.reload([STDERR, pipe])
+                for i in range(300, 400):
                     krtd.complain(client, f"line-{i}")
                 data = b""
 
