@@ -52,9 +52,10 @@ struct dev_system {
     _Atomic uint32_t sleepers, alarm;
 };
 
-/* Somebody waits in dev_run. */
+/* Somebody waits in dev_run; asleep, he has to be woken. */
+enum { DEV_WAITER_BUSY, DEV_WAITER_ASLEEP, DEV_WAITER_DONE };
 typedef struct dev_waiter {
-    _Atomic uint32_t done;
+    _Atomic uint32_t state;
 } dev_waiter;
 
 /* A loop of the plan while it runs. */

@@ -47,9 +47,10 @@ void dev_wake(void *system)
 
 void dev_waiter_signal(dev_waiter *waiter)
 {
-    /* After the store the waiter may be gone; waking its address then wakes nobody. */
-    atomic_store_explicit(&waiter->done, 1, memory_order_release);
-    futex_wake(&waiter->done, INT_MAX);
+    /* After the exchange the waiter may be gone; waking its address then wakes nobody. */
+    if (atomic_exchange_explicit(&waiter->state, DEV_WAITER_DONE, memory_order_acq_rel) ==
+        DEV_WAITER_ASLEEP)
+        futex_wake(&waiter->state, INT_MAX);
 }
 
 void dev_want(dev_system *sys, bool wants, bool begin)
@@ -229,7 +230,7 @@ void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns)
 {
     dev_system *sys = c->model->sys;
     uint64_t idle_since = 0, until = 0;
-    while (!atomic_load_explicit(&waiter->done, memory_order_acquire)) {
+    while (atomic_load_explicit(&waiter->state, memory_order_acquire) != DEV_WAITER_DONE) {
         if (patience_ns && until && dev_now_ns() >= until && leave(c, waiter))
             return;
         if (patience_ns && !until)
@@ -261,7 +262,10 @@ void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns)
         }
         (void)pthread_mutex_unlock(&sys->lock);
         dev_wake(sys);
-        futex_wait(&waiter->done, 0);
+        uint32_t busy = DEV_WAITER_BUSY;
+        (void)atomic_compare_exchange_strong_explicit(&waiter->state, &busy, DEV_WAITER_ASLEEP,
+                                                      memory_order_acq_rel, memory_order_acquire);
+        futex_wait(&waiter->state, DEV_WAITER_ASLEEP);
     }
 }
 
