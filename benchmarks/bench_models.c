@@ -1,8 +1,8 @@
 /* One model, Kaena beside ONNX Runtime in one process: blocks of inferences take turns, medians are
- * compared.
+ * compared. With --onednn the sum of the model's products as oneDNN's primitives takes turns too.
  *
  * bench_models --ort LIBONNXRUNTIME --onnx F --neff F --name N [--threads N] [--rounds N] [--krtd
- * ADDRESS] [--inputs DIR]
+ * ADDRESS] [--inputs DIR] [--onednn BENCH_DNNL --products LIST]
  *
  * benchmarks/models makes the files and calls it. */
 #include <getopt.h>
@@ -18,6 +18,7 @@
 #include "dev.h"
 #include "kaena/client.h"
 #include "neff.h"
+#include "onednn.h"
 #include "ort.h"
 
 #define MAX_TENSORS 16
@@ -25,7 +26,8 @@
 
 typedef struct settings {
     const char *ort, *onnx, *neff, *name, *krtd;
-    const char *inputs; /* directory of K.bin, or NULL: random numbers */
+    const char *inputs;            /* directory of K.bin, or NULL: random numbers */
+    const char *onednn, *products; /* NULL: not compared with */
     int threads, rounds;
     bool alone;
 } settings;
@@ -324,11 +326,11 @@ static void make_inputs(const settings *s, ort_session *ort, void **data)
 
 static bool parse(int argc, char **argv, settings *s)
 {
-    static const struct option options[] = {{"ort", 1, NULL, 'o'},    {"onnx", 1, NULL, 'm'},
-                                            {"neff", 1, NULL, 'n'},   {"name", 1, NULL, 'N'},
-                                            {"krtd", 1, NULL, 'k'},   {"threads", 1, NULL, 't'},
-                                            {"rounds", 1, NULL, 'r'}, {"inputs", 1, NULL, 'i'},
-                                            {"alone", 0, NULL, 'a'},  {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"ort", 1, NULL, 'o'},    {"onnx", 1, NULL, 'm'},     {"neff", 1, NULL, 'n'},
+        {"name", 1, NULL, 'N'},   {"krtd", 1, NULL, 'k'},     {"threads", 1, NULL, 't'},
+        {"rounds", 1, NULL, 'r'}, {"inputs", 1, NULL, 'i'},   {"alone", 0, NULL, 'a'},
+        {"onednn", 1, NULL, 'd'}, {"products", 1, NULL, 'p'}, {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
@@ -353,6 +355,12 @@ static bool parse(int argc, char **argv, settings *s)
         case 'i':
             s->inputs = optarg;
             break;
+        case 'd':
+            s->onednn = optarg;
+            break;
+        case 'p':
+            s->products = optarg;
+            break;
         case 't':
             s->threads = atoi(optarg);
             break;
@@ -363,21 +371,26 @@ static bool parse(int argc, char **argv, settings *s)
             return false;
         }
     }
-    return s->ort && s->onnx && s->neff && s->name && s->threads > 0 && s->rounds > 0;
+    return s->ort && s->onnx && s->neff && s->name && s->threads > 0 && s->rounds > 0 &&
+           !s->onednn == !s->products;
 }
 
 int main(int argc, char **argv)
 {
     settings s = {.threads = 1, .rounds = 10};
     if (!parse(argc, argv, &s)) {
-        (void)fprintf(stderr, "usage: bench_models --ort LIB --onnx F --neff F --name N [--threads "
-                              "N] [--rounds N] [--krtd ADDRESS] [--inputs DIR]\n");
+        (void)fprintf(stderr,
+                      "usage: bench_models --ort LIB --onnx F --neff F --name N [--threads "
+                      "N] [--rounds N] [--krtd ADDRESS] [--inputs DIR] [--onednn BENCH_DNNL "
+                      "--products LIST]\n");
         return 2;
     }
     if (s.alone)
         return measure_alone(&s);
     static samples ours, theirs;
     void *data[MAX_TENSORS];
+    /* First, so that it inherits nothing of the others. */
+    onednn_side *onednn = s.onednn ? onednn_open(s.onednn, s.products, s.name, s.threads) : NULL;
     ort_session *ort = ort_open(s.ort, s.onnx, s.threads);
     make_inputs(&s, ort, data);
     kaena_side k = {0};
@@ -390,6 +403,8 @@ int main(int argc, char **argv)
     for (int r = 0; r < s.rounds; r++) {
         take_turn(&ours, run_kaena, &k);
         take_turn(&theirs, run_ort, ort);
+        if (onednn)
+            onednn_turn(onednn);
     }
     double our_ms = quantile(&ours, 0.5), their_ms = quantile(&theirs, 0.5);
     (void)printf("%s threads=%d ours_ms=%.3f ort_ms=%.3f ratio=%.2f\n", s.name, s.threads, our_ms,
@@ -397,6 +412,13 @@ int main(int argc, char **argv)
     (void)printf("  p99 ours %.3f ms, ort %.3f ms; %s; cosine of the first output %.5f\n",
                  quantile(&ours, 0.99), quantile(&theirs, 0.99),
                  s.krtd ? "through krtd" : "in-process", same);
+    if (onednn) {
+        (void)printf("%s", onednn_report(onednn));
+        if (onednn_ms(onednn) > 0)
+            (void)printf(" ours/onednn=%.2f", our_ms / onednn_ms(onednn));
+        (void)printf("\n");
+    }
+    onednn = onednn_close(onednn);
     kaena_close(&k);
     ort_close(ort);
     if (!s.krtd)
