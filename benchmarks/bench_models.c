@@ -220,8 +220,11 @@ static int measure_alone(const settings *s)
     neff_file *file;
     if (neff_open(s->neff, &file, &err) != KAENA_OK)
         die(&err);
-    for (uint32_t i = 0; i < neff_n_inputs(file) && i < MAX_TENSORS; i++)
-        data[i] = calloc(1, (size_t)neff_input(file, i).bytes);
+    for (uint32_t i = 0; i < neff_n_inputs(file) && i < MAX_TENSORS; i++) {
+        size_t bytes = (size_t)neff_input(file, i).bytes;
+        data[i] = aligned_alloc(64, (bytes / 64 + 1) * 64);
+        memset(data[i], 0, bytes); /* whoever sends something has written it before */
+    }
     neff_unref(file);
     static kaena_side k;
     long before = status_kb("VmRSS");

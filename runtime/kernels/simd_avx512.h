@@ -220,6 +220,20 @@ KER_INLINE void vh_store_n(void *p, vh a, unsigned n)
 {
     _mm256_mask_storeu_epi16(p, simd_first(n), a);
 }
+/* a0 b0 c0 a1 b1 c1 ...: 48 elements. */
+KER_INLINE void vh_store_3(void *p, vh a, vh b, vh c)
+{
+    static const uint16_t order[48] = {0,  16, 32, 1,  17, 33, 2,  18, 34, 3,  19, 35,
+                                       4,  20, 36, 5,  21, 37, 6,  22, 38, 7,  23, 39,
+                                       8,  24, 40, 9,  25, 41, 10, 26, 42, 11, 27, 43,
+                                       12, 28, 44, 13, 29, 45, 14, 30, 46, 15, 31, 47};
+    const __m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+    const __m512i c0 = _mm512_castsi256_si512(c);
+    const __m512i last = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(order + 32)));
+    _mm512_storeu_si512(p, _mm512_permutex2var_epi16(ab, _mm512_loadu_si512(order), c0));
+    _mm256_storeu_si256((__m256i *)((uint8_t *)p + 64),
+                        _mm512_castsi512_si256(_mm512_permutex2var_epi16(ab, last, c0)));
+}
 /* One-byte elements as int32, zero- and sign-extended; the low bytes of int32. */
 KER_INLINE vi vi_load_u8(const uint8_t *p, unsigned n)
 {
