@@ -18,8 +18,8 @@
 #include "dev.h"
 #include "kaena/client.h"
 #include "neff.h"
-#include "onednn.h"
 #include "ort.h"
+#include "side.h"
 
 #define MAX_TENSORS 16
 #define MAX_SAMPLES 100000
@@ -378,6 +378,16 @@ static bool parse(int argc, char **argv, settings *s)
            !s->onednn == !s->products;
 }
 
+/* Before this process has files and threads of its own. */
+static bench_side *start_onednn(const settings *s)
+{
+    char threads[16];
+    (void)snprintf(threads, sizeof threads, "%d", s->threads);
+    (void)setenv("OMP_NUM_THREADS", threads, 1);
+    return side_open(
+        (const char *const[]){s->onednn, s->products, "--name", s->name, "--follow", NULL});
+}
+
 int main(int argc, char **argv)
 {
     settings s = {.threads = 1, .rounds = 10};
@@ -392,8 +402,8 @@ int main(int argc, char **argv)
         return measure_alone(&s);
     static samples ours, theirs;
     void *data[MAX_TENSORS];
-    /* First, so that it inherits nothing of the others. */
-    onednn_side *onednn = s.onednn ? onednn_open(s.onednn, s.products, s.name, s.threads) : NULL;
+    bench_side *onednn = s.onednn ? start_onednn(&s) : NULL;
+    const char *of_onednn = "";
     ort_session *ort = ort_open(s.ort, s.onnx, s.threads);
     make_inputs(&s, ort, data);
     kaena_side k = {0};
@@ -407,7 +417,7 @@ int main(int argc, char **argv)
         take_turn(&ours, run_kaena, &k);
         take_turn(&theirs, run_ort, ort);
         if (onednn)
-            onednn_turn(onednn);
+            of_onednn = side_turn(onednn);
     }
     double our_ms = quantile(&ours, 0.5), their_ms = quantile(&theirs, 0.5);
     (void)printf("%s threads=%d ours_ms=%.3f ort_ms=%.3f ratio=%.2f\n", s.name, s.threads, our_ms,
@@ -416,12 +426,13 @@ int main(int argc, char **argv)
                  quantile(&ours, 0.99), quantile(&theirs, 0.99),
                  s.krtd ? "through krtd" : "in-process", same);
     if (onednn) {
-        (void)printf("%s", onednn_report(onednn));
-        if (onednn_ms(onednn) > 0)
-            (void)printf(" ours/onednn=%.2f", our_ms / onednn_ms(onednn));
+        double ms = side_number(of_onednn, "onednn_ms=");
+        (void)printf("%s", of_onednn);
+        if (ms > 0)
+            (void)printf(" ours/onednn=%.2f", our_ms / ms);
         (void)printf("\n");
     }
-    onednn = onednn_close(onednn);
+    onednn = side_close(onednn);
     kaena_close(&k);
     ort_close(ort);
     if (!s.krtd)

@@ -1,42 +1,41 @@
-#include "onednn.h"
+#include "side.h"
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct onednn_side {
+struct bench_side {
     pid_t pid;
     FILE *ask, *answer;
-    char line[1024]; /* without its end */
+    char line[1024];
 };
 
 static void fail(const char *what)
 {
-    (void)fprintf(stderr, "benchmark: oneDNN's side %s\n", what);
+    (void)fprintf(stderr, "benchmark: the other process %s\n", what);
     exit(1);
 }
 
-onednn_side *onednn_open(const char *program, const char *list, const char *name, int threads)
+bench_side *side_open(const char *const *argv)
 {
-    onednn_side *s = calloc(1, sizeof *s);
+    bench_side *s = calloc(1, sizeof *s);
     int to[2], from[2];
-    char count[16];
     if (!s || pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0)
         fail("has no pipes");
-    (void)snprintf(count, sizeof count, "%d", threads);
+    (void)fflush(stdout);
     s->pid = fork();
     if (s->pid < 0)
-        fail("has no process");
+        fail("cannot be made");
     if (s->pid == 0) {
-        if (dup2(to[0], STDIN_FILENO) < 0 || dup2(from[1], STDOUT_FILENO) < 0 ||
-            setenv("OMP_NUM_THREADS", count, 1) != 0)
+        if (dup2(to[0], STDIN_FILENO) < 0 || dup2(from[1], STDOUT_FILENO) < 0)
             _exit(127);
-        (void)execl(program, program, list, "--name", name, "--follow", (char *)NULL);
-        perror(program);
+        (void)execv(argv[0], (char *const *)(uintptr_t)argv);
+        perror(argv[0]);
         _exit(127);
     }
     (void)close(to[0]);
@@ -50,7 +49,7 @@ onednn_side *onednn_open(const char *program, const char *list, const char *name
     return s;
 }
 
-onednn_side *onednn_close(onednn_side *s)
+bench_side *side_close(bench_side *s)
 {
     if (!s)
         return NULL;
@@ -61,22 +60,17 @@ onednn_side *onednn_close(onednn_side *s)
     return NULL;
 }
 
-void onednn_turn(onednn_side *s)
+const char *side_turn(bench_side *s)
 {
     if (fputc('\n', s->ask) == EOF || fflush(s->ask) != 0 ||
         !fgets(s->line, sizeof s->line, s->answer))
         fail("has ended");
     s->line[strcspn(s->line, "\n")] = 0;
-}
-
-const char *onednn_report(const onednn_side *s)
-{
     return s->line;
 }
 
-double onednn_ms(const onednn_side *s)
+double side_number(const char *line, const char *key)
 {
-    static const char key[] = "onednn_ms=";
-    const char *at = strstr(s->line, key);
-    return at ? strtod(at + sizeof key - 1, NULL) : 0;
+    const char *at = strstr(line, key);
+    return at ? strtod(at + strlen(key), NULL) : 0;
 }
