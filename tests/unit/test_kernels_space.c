@@ -247,6 +247,31 @@ static void check_copy(kerops_rng *r, bool special)
     kerops_free(&dst);
 }
 
+/* Planes become channels that lie side by side, as images come in. */
+static void check_planes(kerops_rng *r, bool special)
+{
+    const uint32_t channels = 1 + kerops_below(r, 5);
+    const uint32_t in[4] = {1, 1 + kerops_below(r, 3), channels, 1 + kerops_below(r, 70)};
+    const uint32_t out[4] = {1, in[1], in[3], channels};
+    const kaena_dtype from = any_float(r), to = kerops_below(r, 2) ? KAENA_BF16 : any_float(r);
+    kerops_operand src = kerops_make(r, from, in, KEROPS_PACKED, 0);
+    const int64_t stride = src.ap.stride[2];
+    src.ap.stride[2] = src.ap.stride[3];
+    src.ap.stride[3] = stride;
+    memcpy(src.ap.count, out, sizeof out);
+    kerops_operand dst = kerops_make(r, to, out, KEROPS_PACKED, 0);
+    any_values(r, &src.ap, special);
+    ker_copy_args a = {.src = src.ap, .dst = dst.ap};
+    KEROPS_CHECK(r, copy, &a, &dst);
+    if (!special)
+        KEROPS_EACH(&dst.ap, i)
+        {
+            ASSERT_NEAR(&dst.ap, i, element(&src.ap, i), 4.0, 1e-9, "copy of planes");
+        }
+    kerops_free(&src);
+    kerops_free(&dst);
+}
+
 static void check_fill(kerops_rng *r, bool special)
 {
     uint32_t count[4];
@@ -349,6 +374,7 @@ FAMILY_TEST(kernels_space, window, 400)
 FAMILY_TEST(kernels_space, dwconv, 300)
 FAMILY_TEST(kernels_space, resize, 300)
 FAMILY_TEST(kernels_space, copy, 800)
+FAMILY_TEST(kernels_space, planes, 300)
 FAMILY_TEST(kernels_space, fill, 200)
 FAMILY_TEST(kernels_space, gather, 200)
 FAMILY_TEST(kernels_space, pack, 400)

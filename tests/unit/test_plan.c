@@ -83,16 +83,21 @@ typedef struct loaded {
     neff_file *file;
 } loaded;
 
-static loaded load(kneff *k)
+static loaded load_on(kneff *k, uint32_t threads)
 {
     loaded l;
     kaena_err err;
-    const dev_config config = {.n_chips = 1, .threads = 2};
+    const dev_config config = {.n_chips = 1, .threads = threads};
     cr_assert_eq(dev_system_create(&config, &l.sys, &err), KAENA_OK);
     l.file = kneff_open(k);
     cr_assert_eq(dev_model_load(l.sys, "m", l.file, &l.model, &err), KAENA_OK, "%s", err.what);
     kneff_fini(k);
     return l;
+}
+
+static loaded load(kneff *k)
+{
+    return load_on(k, 2);
 }
 
 static void unload(loaded *l)
@@ -152,11 +157,11 @@ static void branch(kneff *k)
     kneff_if(k, c, t, e, 1, &a, &b, &y);
 }
 
-KTEST(plan, branches)
+static void check_branches(uint32_t threads)
 {
     kneff k;
     branch(&k);
-    loaded l = load(&k);
+    loaded l = load_on(&k, threads);
     float x[W];
     for (int i = 0; i < W; i++)
         x[i] = (float)(2 * i);
@@ -170,6 +175,16 @@ KTEST(plan, branches)
         kaena_arena_fini(&a.arena);
     }
     unload(&l);
+}
+
+KTEST(plan, branches)
+{
+    check_branches(2);
+}
+
+KTEST(plan, the_caller_computes_where_there_are_no_workers)
+{
+    check_branches(0);
 }
 
 /* The caller's buffer gets what a branch hands out. */
