@@ -52,8 +52,8 @@ struct dev_system {
     _Atomic uint32_t sleepers, alarm;
 };
 
-/* Somebody waits in dev_run; asleep, he has to be woken. */
-enum { DEV_WAITER_BUSY, DEV_WAITER_ASLEEP, DEV_WAITER_DONE };
+/* Somebody waits in dev_run. Asleep, he has to be woken; on call, he sleeps as a worker does. */
+enum { DEV_WAITER_BUSY, DEV_WAITER_ASLEEP, DEV_WAITER_ON_CALL, DEV_WAITER_DONE };
 typedef struct dev_waiter {
     _Atomic uint32_t state;
 } dev_waiter;
@@ -124,7 +124,7 @@ struct dev_model {
     uint32_t n_tpbs, n_contexts;
     uint8_t *sb[KISA_MAX_TPBS], *psum[KISA_MAX_TPBS];
     bool psum_used[KISA_MAX_TPBS];
-    size_t sb_bytes;
+    size_t sb_bytes[KISA_MAX_TPBS]; /* what the TPB's program touches */
     flow flow;
     tpb_code *const **code; /* [device steps][TPBs] */
     size_t quota;           /* bytes that host steps and values of unknown size may take */
@@ -145,9 +145,10 @@ void dev_wake(void *system);
 void dev_want(dev_system *sys, bool wants, bool begin);
 /* Puts a context on the list of those whose plan wants a thread. Takes the lock. */
 void dev_make_ready(dev_context *c);
-/* Works on |c| until |waiter| is done, or (unless 0) for that long: then |c| has no waiter. */
-void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns);
-void dev_waiter_signal(dev_waiter *waiter);
+/* Works on |c| until |waiter| is done; while there is nothing to do, on whatever else there is. If
+ * |alone| on nothing else, and for no longer than DEV_ALONE_NS: then |c| has no waiter. */
+void dev_work_until(dev_context *c, dev_waiter *waiter, bool alone);
+void dev_waiter_signal(dev_system *sys, dev_waiter *waiter);
 uint64_t dev_now_ns(void);
 
 /* --- plan.c: one request

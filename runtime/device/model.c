@@ -137,9 +137,9 @@ static bool leaves_psum_alone(const dev_model *m, uint32_t tpb)
 
 static kaena_status allocate_tpbs(dev_model *m, kaena_err *err)
 {
-    m->sb_bytes = neff_meta(m->neff)->sb_bytes;
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
-        m->sb[t] = dev_pages(m->sb_bytes, true);
+        m->sb_bytes[t] = kisa_space_end(neff_program(m->neff, t), KISA_SB);
+        m->sb[t] = dev_pages(m->sb_bytes[t], true);
         m->psum_used[t] = !leaves_psum_alone(m, t);
         m->psum[t] = dev_pages(KISA_PSUM_BYTES, m->psum_used[t]);
         if (!m->sb[t] || !m->psum[t])
@@ -167,7 +167,7 @@ static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
                                  .io = io,
                                  .ker = m->sys->ker,
                                  .error = &c->bad_index,
-                                 .sb_bytes = m->sb_bytes,
+                                 .sb_bytes = m->sb_bytes[t],
                                  .psum_bytes = m->psum_used[t] ? KISA_PSUM_BYTES : 0};
         io += m->flow.device[s]->n_io;
         KAENA_TRY(
@@ -261,7 +261,7 @@ static dev_model *destroy(dev_model *m)
         dev_pages_free(c->values, m->flow.values_bytes);
     }
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
-        dev_pages_free(m->sb[t], m->sb_bytes);
+        dev_pages_free(m->sb[t], m->sb_bytes[t]);
         dev_pages_free(m->psum[t], KISA_PSUM_BYTES);
     }
     (void)pthread_cond_destroy(&m->quiet);

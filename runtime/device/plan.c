@@ -206,7 +206,7 @@ static void finish(dev_context *c, kaena_status status, kaena_err *err)
     r->done(r, status, status == KAENA_OK ? NULL : err);
     kaena_arena_fini(&arena);
     if (waiter)
-        dev_waiter_signal(waiter);
+        dev_waiter_signal(sys, waiter);
 }
 
 static kaena_status begin_pass(dev_context *c, kaena_err *err)
@@ -315,9 +315,9 @@ bool dev_run(dev_model *m, dev_request *request)
     dev_context *c = take(m, request, &waiter);
     if (!c)
         return false;
-    uint64_t patience_ns = request->alone && m->sys->config.threads ? DEV_ALONE_NS : 0;
+    bool alone = request->alone; /* it may change, and be the caller's again */
     dev_advance(c);
-    dev_work_until(c, &waiter, patience_ns);
+    dev_work_until(c, &waiter, alone);
     (void)pthread_mutex_lock(&m->sys->lock);
     if (--c->helpers == 0)
         (void)pthread_cond_broadcast(&m->quiet);

@@ -45,12 +45,16 @@ void dev_wake(void *system)
     futex_wake(&sys->alarm, 1);
 }
 
-void dev_waiter_signal(dev_waiter *waiter)
+void dev_waiter_signal(dev_system *sys, dev_waiter *waiter)
 {
     /* After the exchange the waiter may be gone; waking its address then wakes nobody. */
-    if (atomic_exchange_explicit(&waiter->state, DEV_WAITER_DONE, memory_order_acq_rel) ==
-        DEV_WAITER_ASLEEP)
+    uint32_t was = atomic_exchange_explicit(&waiter->state, DEV_WAITER_DONE, memory_order_acq_rel);
+    if (was == DEV_WAITER_ASLEEP)
         futex_wake(&waiter->state, INT_MAX);
+    if (was != DEV_WAITER_ON_CALL)
+        return;
+    atomic_fetch_add_explicit(&sys->alarm, 1, memory_order_release);
+    futex_wake(&sys->alarm, INT_MAX);
 }
 
 void dev_want(dev_system *sys, bool wants, bool begin)
@@ -226,15 +230,55 @@ static bool leave(dev_context *c, dev_waiter *waiter)
     return left;
 }
 
-void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns)
+/* Sleeps until there is work for any thread, or |waiter| is done. */
+static void sleep_on_call(dev_system *sys, dev_waiter *waiter)
+{
+    uint32_t alarm = atomic_load_explicit(&sys->alarm, memory_order_acquire);
+    uint32_t busy = DEV_WAITER_BUSY, on_call = DEV_WAITER_ON_CALL;
+    atomic_fetch_add_explicit(&sys->sleepers, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* as in sleep_until_work */
+    if (!work_unlocked(sys) &&
+        atomic_compare_exchange_strong_explicit(&waiter->state, &busy, DEV_WAITER_ON_CALL,
+                                                memory_order_acq_rel, memory_order_acquire)) {
+        futex_wait(&sys->alarm, alarm);
+        (void)atomic_compare_exchange_strong_explicit(&waiter->state, &on_call, DEV_WAITER_BUSY,
+                                                      memory_order_acq_rel, memory_order_acquire);
+    }
+    atomic_fetch_sub_explicit(&sys->sleepers, 1, memory_order_relaxed);
+    if (work_unlocked(sys))
+        dev_wake(sys);
+}
+
+/* Sleeps until |waiter| is done: it waits for a TPB, whoever comes by may go on with it. */
+static void sleep_until_done(dev_context *c, dev_waiter *waiter)
 {
     dev_system *sys = c->model->sys;
+    (void)pthread_mutex_lock(&sys->lock);
+    if (c->waiter == waiter) {
+        c->request->alone = false; /* and with the steps that follow */
+        if (c->on_device && c->alone) {
+            c->alone = false;
+            dev_want(sys, true, true);
+        }
+    }
+    (void)pthread_mutex_unlock(&sys->lock);
+    dev_wake(sys);
+    uint32_t busy = DEV_WAITER_BUSY;
+    (void)atomic_compare_exchange_strong_explicit(&waiter->state, &busy, DEV_WAITER_ASLEEP,
+                                                  memory_order_acq_rel, memory_order_acquire);
+    futex_wait(&waiter->state, DEV_WAITER_ASLEEP);
+}
+
+void dev_work_until(dev_context *c, dev_waiter *waiter, bool alone)
+{
+    dev_system *sys = c->model->sys;
+    const bool may_leave = alone && sys->config.threads;
     uint64_t idle_since = 0, until = 0;
     while (atomic_load_explicit(&waiter->state, memory_order_acquire) != DEV_WAITER_DONE) {
-        if (patience_ns && until && dev_now_ns() >= until && leave(c, waiter))
+        if (may_leave && until && dev_now_ns() >= until && leave(c, waiter))
             return;
-        if (patience_ns && !until)
-            until = dev_now_ns() + patience_ns;
+        if (may_leave && !until)
+            until = dev_now_ns() + DEV_ALONE_NS;
         tpb_help did = TPB_IDLE;
         (void)pthread_mutex_lock(&sys->lock);
         bool mine = c->on_device && c->waiter == waiter && help_once(sys, c, &did);
@@ -248,24 +292,12 @@ void dev_work_until(dev_context *c, dev_waiter *waiter, uint64_t patience_ns)
         /* Others have all there is to do, or hold the TPBs. */
         uint64_t now = dev_now_ns();
         idle_since = idle_since ? idle_since : now;
-        if (now - idle_since < SPIN_NS) {
+        if (now - idle_since < SPIN_NS)
             __builtin_ia32_pause();
-            continue;
-        }
-        (void)pthread_mutex_lock(&sys->lock);
-        if (c->waiter == waiter) {     /* it waits for a TPB: whoever comes by may go on with it, */
-            c->request->alone = false; /* and with the steps that follow */
-            if (c->on_device && c->alone) {
-                c->alone = false;
-                dev_want(sys, true, true);
-            }
-        }
-        (void)pthread_mutex_unlock(&sys->lock);
-        dev_wake(sys);
-        uint32_t busy = DEV_WAITER_BUSY;
-        (void)atomic_compare_exchange_strong_explicit(&waiter->state, &busy, DEV_WAITER_ASLEEP,
-                                                      memory_order_acq_rel, memory_order_acquire);
-        futex_wait(&waiter->state, DEV_WAITER_ASLEEP);
+        else if (alone)
+            sleep_until_done(c, waiter);
+        else
+            sleep_on_call(sys, waiter);
     }
 }
 

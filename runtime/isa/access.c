@@ -34,6 +34,31 @@ bool kisa_operand_extent(const kisa_operand *o, const uint32_t *turns, uint32_t 
     return fits(least, most, first, end);
 }
 
+uint64_t kisa_space_end(const kisa_program *program, kisa_space space)
+{
+    uint32_t turns[KISA_MAX_LOOPS], depth = 0;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < program->n; i++) {
+        kisa_inst *inst = (kisa_inst *)(uintptr_t)&program->inst[i];
+        if (inst->op == KISA_LOOP) {
+            turns[depth++] = inst->u.loop.count;
+            continue;
+        }
+        if (inst->op == KISA_END)
+            depth--;
+        kisa_operand *operand[8];
+        kisa_access access[8];
+        size_t n = kisa_operands(inst, operand, access);
+        for (size_t k = 0; k < n; k++) {
+            uint64_t first, end;
+            if (operand[k]->space == space &&
+                kisa_operand_extent(operand[k], turns, depth, &first, &end) && end > most)
+                most = end;
+        }
+    }
+    return most;
+}
+
 static uint64_t space_bytes(const kisa_check *c, const kisa_operand *o)
 {
     switch ((kisa_space)o->space) {

@@ -255,6 +255,9 @@ uint64_t kisa_work(const kisa_inst *inst, uint32_t panels);
 bool kisa_operand_extent(const kisa_operand *o, const uint32_t *turns, uint32_t n_loops,
                          uint64_t *first, uint64_t *end);
 
+/* One past the last byte of |space| that a verified program touches; 0: it touches none. */
+uint64_t kisa_space_end(const kisa_program *program, kisa_space space);
+
 /* --- Cost
  * ---------------------------------------------------------------------------------------------------------------------------------
  */

@@ -222,6 +222,23 @@ static kisa_program assemble(kaena_arena *arena, const char *text)
     return p;
 }
 
+KTEST(isa, a_space_ends_where_the_last_turn_reaches)
+{
+    kaena_arena arena;
+    kaena_arena_init(&arena, 0);
+    kisa_program p = assemble(
+        &arena, "COPY dst=SB+64:f32[1,1,1,16]<0,0,0,4> src=IO0+0:f32[1,1,1,16]<0,0,0,4>\n"
+                "LOOP count=3\n"
+                "COPY dst=SB+1024:f32[1,1,2,16]<0,0,128,4>{256} "
+                "src=IO0+0:f32[1,1,2,16]<0,0,0,4>\n"
+                "END\n"
+                "COPY dst=SCRATCH+9000:f32[1,1,1,1]<0,0,0,4> src=SB+0:f32[1,1,1,1]<0,0,0,4>\n");
+    cr_assert_eq(kisa_space_end(&p, KISA_SB), 1024U + 2 * 256 + 128 + 64);
+    cr_assert_eq(kisa_space_end(&p, KISA_SCRATCH), 9004U);
+    cr_assert_eq(kisa_space_end(&p, KISA_PSUM), 0U);
+    kaena_arena_fini(&arena);
+}
+
 KTEST(isa_cost, rates_are_those_of_the_machine)
 {
     kaena_arena arena;
