@@ -99,6 +99,30 @@ static void print_plan(const neff_file *f)
         printf("batch         any: padded or split to what was compiled\n");
 }
 
+static void print_estimates(const Kaena__V1__NeffMeta *m)
+{
+    if (m->n_estimates)
+        printf("estimates     %12s %12s %12s %12s %8s  %s\n", "latency us", "runs/s", "items/s",
+               "TPBs busy", "DRAM", "bottleneck");
+    for (size_t i = 0; i < m->n_estimates; i++) {
+        const Kaena__V1__NeffEstimate *e = m->estimates[i];
+        char chips[24];
+        (void)snprintf(chips, sizeof chips, "%u chip%s", e->chips, e->chips == 1 ? "" : "s");
+        printf("  %-11s %12.1f %12.1f %12.1f %11.1f%% %7.1f%%  %s\n", chips, e->latency_us,
+               e->throughput_per_s, e->items_per_s, 100 * e->tpb_utilisation,
+               100 * e->dram_utilisation, e->bottleneck);
+    }
+    if (m->n_choices)
+        printf("as pipelines  %12s %12s  %s\n", "runs/s chip", "DRAM MiB/run", "bottleneck");
+    for (size_t i = 0; i < m->n_choices; i++) {
+        const Kaena__V1__NeffChoice *c = m->choices[i];
+        printf("  %2u TPB%-5s  %12.1f %12.2f  %s\n", c->num_tpbs, c->num_tpbs == 1 ? "" : "s",
+               c->throughput_per_s, c->dram_bytes / (1 << 20), c->bottleneck);
+    }
+    if (m->advice[0])
+        printf("advice        %s\n", m->advice);
+}
+
 static void print_text(const neff_file *f)
 {
     const Kaena__V1__NeffMeta *m = neff_meta(f);
@@ -121,16 +145,7 @@ static void print_text(const neff_file *f)
     printf("sections      %12s %12s\n", "offset", "bytes");
     for (uint32_t i = 0; i < n && i < MAX_SECTIONS; i++)
         printf("  %-11s %12" PRIu64 " %12" PRIu64 "\n", s[i].name, s[i].offset, s[i].size);
-    if (m->n_estimates)
-        printf("estimates     %12s %12s %12s  %s\n", "latency us", "per second", "TPBs busy",
-               "bottleneck");
-    for (size_t i = 0; i < m->n_estimates; i++) {
-        const Kaena__V1__NeffEstimate *e = m->estimates[i];
-        char chips[24];
-        (void)snprintf(chips, sizeof chips, "%u chip%s", e->chips, e->chips == 1 ? "" : "s");
-        printf("  %-11s %12.1f %12.1f %11.1f%%  %s\n", chips, e->latency_us, e->throughput_per_s,
-               100 * e->tpb_utilisation, e->bottleneck);
-    }
+    print_estimates(m);
     if (m->n_host_operators)
         printf("on the host\n");
     for (size_t i = 0; i < m->n_host_operators; i++)
@@ -191,11 +206,63 @@ static json_t *json_estimates(const Kaena__V1__NeffMeta *m)
     for (size_t i = 0; i < m->n_estimates; i++) {
         const Kaena__V1__NeffEstimate *e = m->estimates[i];
         (void)json_array_append_new(
-            list, json_pack("{s:I, s:f, s:f, s:f, s:s}", "chips", (json_int_t)e->chips,
+            list, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:s}", "chips", (json_int_t)e->chips,
                             "latency_us", e->latency_us, "throughput_per_s", e->throughput_per_s,
-                            "tpb_utilisation", e->tpb_utilisation, "bottleneck", e->bottleneck));
+                            "items_per_s", e->items_per_s, "tpb_utilisation", e->tpb_utilisation,
+                            "dram_utilisation", e->dram_utilisation, "bottleneck", e->bottleneck));
     }
     return list;
+}
+
+static json_t *json_advice(const Kaena__V1__NeffMeta *m)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < m->n_choices; i++) {
+        const Kaena__V1__NeffChoice *c = m->choices[i];
+        (void)json_array_append_new(list, json_pack("{s:I, s:f, s:f, s:s}", "tpbs",
+                                                    (json_int_t)c->num_tpbs, "throughput_per_s",
+                                                    c->throughput_per_s, "dram_bytes",
+                                                    c->dram_bytes, "bottleneck", c->bottleneck));
+    }
+    return json_pack("{s:I, s:s, s:I, s:o}", "tpbs", (json_int_t)m->advised_tpbs, "why", m->advice,
+                     "items", (json_int_t)m->estimate_items, "choices", list);
+}
+
+/* PE, ACT, POOL, DMA: all but SYNC, which is before them. */
+#define ENGINES (KISA_ENGINE_COUNT - KISA_ENGINE_PE)
+
+/* An object of microseconds by engine; none where |us| has not all of them. */
+static json_t *json_engines(const double *us, size_t n)
+{
+    json_t *out = json_object();
+    for (size_t e = 0; e < ENGINES && n == ENGINES; e++)
+        (void)json_object_set_new(out, kisa_engine_name((kisa_engine)(KISA_ENGINE_PE + e)),
+                                  json_real(us[e]));
+    return out;
+}
+
+/* What the instructions of all programs keep each engine busy with, loops multiplied out. */
+static json_t *json_busy(const neff_file *f)
+{
+    double us[ENGINES] = {0};
+    for (uint32_t t = 0; t < neff_meta(f)->num_tpbs; t++) {
+        const kisa_program *p = neff_program(f, t);
+        double turns[KISA_MAX_LOOPS + 1] = {1};
+        uint32_t depth = 0;
+        for (uint32_t i = 0; i < p->n; i++) {
+            kisa_cost_of cost = kisa_cost(&p->inst[i]);
+            if (p->inst[i].op == KISA_LOOP) {
+                turns[depth + 1] = turns[depth] * p->inst[i].u.loop.count;
+                depth++;
+            } else if (p->inst[i].op == KISA_END) {
+                depth--;
+            } else if (cost.engine >= KISA_ENGINE_PE) {
+                us[cost.engine - KISA_ENGINE_PE] +=
+                    cost.cycles * turns[depth] / KISA_CLOCK_HZ * 1e6;
+            }
+        }
+    }
+    return json_engines(us, ENGINES);
 }
 
 static json_t *json_layers(const Kaena__V1__NeffMeta *m)
@@ -204,10 +271,11 @@ static json_t *json_layers(const Kaena__V1__NeffMeta *m)
     for (size_t i = 0; i < m->n_layers; i++) {
         const Kaena__V1__NeffLayer *l = m->layers[i];
         (void)json_array_append_new(
-            list, json_pack("{s:s, s:s, s:f, s:I, s:f, s:b, s:s}", "name", l->name, "operator",
-                            l->operator_name, "flops", l->flops, "weight_bytes",
+            list, json_pack("{s:s, s:s, s:f, s:I, s:f, s:b, s:s, s:I, s:o}", "name", l->name,
+                            "operator", l->operator_name, "flops", l->flops, "weight_bytes",
                             (json_int_t)l->weight_bytes, "estimated_us", l->estimated_us, "on_host",
-                            (int)l->on_host, "engine", l->engine));
+                            (int)l->on_host, "engine", l->engine, "tpbs", (json_int_t)l->tpbs,
+                            "engine_us", json_engines(l->engine_us, l->n_engine_us)));
     }
     return list;
 }
@@ -223,14 +291,15 @@ static int print_json(const neff_file *f)
         (void)json_array_append_new(host, json_string(m->host_operators[i]));
     json_t *doc = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o, "
-        "s:o}",
+        "s:o, s:o, s:o}",
         "model", m->model_name, "framework", m->framework, "compiler", neff_compiler(f), "format",
         format, "target", neff_target(f), "fp32_cast", m->cast_mode, "optimize", m->optimize,
         "tpbs", (json_int_t)m->num_tpbs, "contexts", (json_int_t)m->contexts, "sb_bytes",
         (json_int_t)m->sb_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "sha256",
         neff_digest(f), "inputs", json_tensors(neff_n_inputs(f), neff_input, f), "outputs",
         json_tensors(neff_n_outputs(f), neff_output, f), "sections", json_sections(f), "estimates",
-        json_estimates(m), "layers", json_layers(m), "host_operators", host);
+        json_estimates(m), "layers", json_layers(m), "host_operators", host, "advice",
+        json_advice(m), "engine_us", json_busy(f));
     char *text = doc ? json_dumps(doc, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(doc);
     if (!text) {

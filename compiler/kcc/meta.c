@@ -253,6 +253,18 @@ static bool is_batched(const kcc_compilation *c, bool output, uint32_t i)
     return true;
 }
 
+uint32_t kcc_meta_items(const kcc_compilation *c, uint32_t variant)
+{
+    const kgr_graph *g = c->graphs[variant];
+    int64_t items = batch_of(g);
+    for (uint32_t i = 0; i < g->n_inputs + g->n_outputs; i++) {
+        const kop_tensor *t = i < g->n_inputs ? &g->inputs[i]->t : &g->outputs[i - g->n_inputs]->t;
+        if (t->unranked || t->shape.rank < 1 || t->shape.dim[0] != items)
+            return 1;
+    }
+    return items > 1 && items <= INT32_MAX ? (uint32_t)items : 1;
+}
+
 static kaena_status add_dynamic_batch(kcc_meta *b)
 {
     const kcc_compilation *c = b->c;

@@ -80,6 +80,26 @@ static void report_host(const Kaena__V1__NeffMeta *m, kaena_strbuf *out)
                                 100 * m->layers[i]->estimated_us / total, m->host_operators[k++]);
 }
 
+static void report_estimates(const Kaena__V1__NeffMeta *m, kaena_strbuf *out)
+{
+    for (size_t i = 0; i < m->n_estimates; i++) {
+        const Kaena__V1__NeffEstimate *e = m->estimates[i];
+        kaena_strbuf_printf(out,
+                            "estimate for %2u chip%s latency %.3f ms, throughput %.0f/s, PE array "
+                            "busy %.0f %%, DRAM %.0f %%, bound by %s\n",
+                            e->chips, e->chips == 1 ? ": " : "s:", e->latency_us / 1000,
+                            e->items_per_s, 100 * e->tpb_utilisation, 100 * e->dram_utilisation,
+                            e->bottleneck);
+    }
+    if (m->estimate_items > 1 && m->n_estimates)
+        kaena_strbuf_printf(out, "  a run takes %u items, throughput is in items\n",
+                            m->estimate_items);
+    if (m->num_tpbs > 4 && m->n_estimates < 3)
+        kaena_strbuf_printf(out, "instances with fewer than %u chips have too few TPBs for it\n",
+                            (m->num_tpbs + 3) / 4);
+    kaena_strbuf_printf(out, "%s\n", m->advice);
+}
+
 void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
 {
     const Kaena__V1__NeffMeta *m = c->meta;
@@ -96,17 +116,7 @@ void kcc_report(const kcc_compilation *c, kaena_strbuf *out)
                             c->n_graphs);
     report_host(m, out);
     report_memory(c, out);
-    for (size_t i = 0; i < m->n_estimates; i++) {
-        const Kaena__V1__NeffEstimate *e = m->estimates[i];
-        kaena_strbuf_printf(out,
-                            "estimate for %2u chip%s latency %.3f ms, throughput %.0f/s, PE array "
-                            "busy %.0f %%, bound by %s\n",
-                            e->chips, e->chips == 1 ? ": " : "s:", e->latency_us / 1000,
-                            e->throughput_per_s, 100 * e->tpb_utilisation, e->bottleneck);
-    }
-    if (m->num_tpbs > 4 && m->n_estimates < 3)
-        kaena_strbuf_printf(out, "instances with fewer than %u chips have too few TPBs for it\n",
-                            (m->num_tpbs + 3) / 4);
+    report_estimates(m, out);
     report_layers(c, out);
     kaena_strbuf_printf(out, "wrote %s\n", c->output);
 }

@@ -3,6 +3,8 @@
 
 #define ACT_FLOPS_PER_CYCLE 512.0
 #define POOL_FLOPS_PER_CYCLE 256.0
+/* Both take one element a lane and cycle, however little is done with it. */
+#define LANES 64.0
 /* 12 DMA engines a chip move 16 bytes a cycle each: three engines a TPB. */
 #define DMA_BYTES_PER_CYCLE 48.0
 
@@ -36,6 +38,25 @@ static double max_of(double a, double b)
     return a > b ? a : b;
 }
 
+/* Elements that go through the POOL engine: each tap of each result where results have taps, the
+ * data as often as it is passed over where a row has to be known before it is changed. */
+static double pool_steps(const kisa_inst *inst, kisa_format format)
+{
+    switch ((int)format) {
+    case KISA_FORMAT_window:
+        return elements(&inst->u.window.dst) * inst->u.window.kernel_h * inst->u.window.kernel_w;
+    case KISA_FORMAT_dwconv:
+        return elements(&inst->u.dwconv.dst) * inst->u.dwconv.weights.count[1] *
+               inst->u.dwconv.weights.count[2];
+    case KISA_FORMAT_softmax: /* greatest; exponentials and their sum; quotients */
+        return 3 * elements(&inst->u.softmax.src);
+    case KISA_FORMAT_norm: /* mean; variance; result */
+        return 3 * elements(&inst->u.norm.src);
+    default:
+        return (double)kisa_work(inst, 0);
+    }
+}
+
 /* FLOPs of the ACT and POOL engines, bytes of the DMA engines become cycles. */
 static void engine_cost(const kisa_inst *inst, const kisa_op_row *op, uint32_t panels, double moved,
                         kisa_cost_of *out)
@@ -53,20 +74,23 @@ static void engine_cost(const kisa_inst *inst, const kisa_op_row *op, uint32_t p
     case KISA_ENGINE_ACT: {
         if (op->format == KISA_FORMAT_quant) {
             out->flops = 3 * elements(&inst->u.quant.dst);
-            out->cycles = out->flops / ACT_FLOPS_PER_CYCLE;
+            out->cycles =
+                max_of(out->flops / ACT_FLOPS_PER_CYCLE, elements(&inst->u.quant.dst) / LANES);
             break;
         }
         const kisa_act *a = &inst->u.act;
         double each = 2 + (a->func != KAENA_ACT_IDENTITY) + (a->residual.space != KISA_NONE);
         out->flops = each * elements(&a->dst);
-        out->cycles = out->flops / ACT_FLOPS_PER_CYCLE;
+        out->cycles = max_of(out->flops / ACT_FLOPS_PER_CYCLE, elements(&a->dst) / LANES);
         break;
     }
-    case KISA_ENGINE_POOL:
-        /* A multiply and an add for each elementary step. */
-        out->flops = 2 * (double)kisa_work(inst, 0);
-        out->cycles = out->flops / POOL_FLOPS_PER_CYCLE;
+    case KISA_ENGINE_POOL: {
+        /* A multiply and an add for each step. */
+        double steps = pool_steps(inst, op->format);
+        out->flops = 2 * steps;
+        out->cycles = max_of(out->flops / POOL_FLOPS_PER_CYCLE, steps / LANES);
         break;
+    }
     case KISA_ENGINE_DMA:
         out->cycles = moved / DMA_BYTES_PER_CYCLE;
         break;

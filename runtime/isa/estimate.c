@@ -1,10 +1,10 @@
 /* The scoreboard: when would the hardware be done with one device step.
  *
  * TPBs advance in the order of their clocks. An instruction starts when its engine is free, what it
- * touches is no longer in use, and its chip's DRAM has delivered. What a TPB has read from DRAM
- * since it last waited for others stays in its state buffer while there is room: reading it again
- * costs no DRAM. Turns of a loop that does not synchronise repeat once the pipeline is full: after
- * WARM_TURNS of them the rest is multiplied. */
+ * touches is no longer in use, and its chip's DRAM has delivered; weights are asked for ahead. What
+ * a TPB has read from DRAM since it last waited for others stays in its state buffer while there is
+ * room: reading it again costs no DRAM. Turns of a loop that does not synchronise repeat once the
+ * pipeline is full: after WARM_TURNS of them the rest is multiplied. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,9 @@
 #define TPBS_PER_CHIP 4
 #define RECENT 24 /* accesses remembered for dependencies */
 #define WARM_TURNS 3
-#define STAGED 24 /* stretches of DRAM remembered as staged in the state buffer */
+#define STAGED 256                /* stretches of DRAM remembered as staged in the state buffer */
+#define FETCHED_AHEAD (512 << 10) /* bytes of weights; few models leave less of a state buffer */
+#define RUNS 64                   /* contiguous runs of an operand that are told apart */
 
 typedef struct access {
     uint8_t space;
@@ -50,11 +52,12 @@ typedef struct stream {
     access recent[RECENT];
     uint32_t n_recent;
     stretch staged[STAGED];
-    uint32_t n_staged, oldest;
+    uint32_t n_staged; /* oldest first */
     uint64_t staged_bytes;
     uint64_t sem[KISA_SEMAPHORES];
     double sem_time[KISA_SEMAPHORES];
     uint32_t panels;
+    double delivered;    /* when DRAM has delivered what was asked for last */
     double matmul_start; /* of the last MATMUL: an LDW hides behind it */
     struct totals total;
     bool halted;
@@ -117,32 +120,75 @@ static double dram_rate(const board *b, const kisa_inst *inst)
 
 static void forget_staged(stream *s)
 {
-    s->n_staged = s->oldest = 0;
+    s->n_staged = 0;
     s->staged_bytes = 0;
 }
 
-/* Remembers a stretch: grows one that it continues, else takes the place of the oldest. */
+/* Remembers a stretch together with those that it touches; where there is no room for another, the
+ * oldest go. */
 static void stage(stream *s, const stretch *x)
 {
-    uint64_t bytes = x->end - x->first;
-    if (s->staged_bytes + bytes > KISA_SB_BYTES)
-        forget_staged(s);
+    stretch all = *x;
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < s->n_staged; i++) {
-        stretch *t = &s->staged[i];
-        if (t->space != x->space || t->tensor != x->tensor || x->first > t->end ||
-            t->first > x->end)
+        const stretch t = s->staged[i];
+        if (t.space != x->space || t.tensor != x->tensor || all.first > t.end ||
+            t.first > all.end) {
+            s->staged[kept++] = t;
             continue;
-        s->staged_bytes -= t->end - t->first;
-        t->first = x->first < t->first ? x->first : t->first;
-        t->end = x->end > t->end ? x->end : t->end;
-        s->staged_bytes += t->end - t->first;
-        return;
+        }
+        s->staged_bytes -= t.end - t.first;
+        all.first = t.first < all.first ? t.first : all.first;
+        all.end = t.end > all.end ? t.end : all.end;
     }
-    uint32_t at = s->n_staged < STAGED ? s->n_staged++ : s->oldest++ % STAGED;
-    if (s->staged[at].end && s->n_staged == STAGED && s->oldest)
-        s->staged_bytes -= s->staged[at].end - s->staged[at].first;
-    s->staged[at] = *x;
+    s->n_staged = kept;
+    uint64_t bytes = all.end - all.first;
+    if (s->staged_bytes + bytes > KISA_SB_BYTES) {
+        forget_staged(s);
+        all = *x;
+        bytes = all.end - all.first;
+    }
+    if (s->n_staged == STAGED) {
+        s->staged_bytes -= s->staged[0].end - s->staged[0].first;
+        memmove(&s->staged[0], &s->staged[1], --s->n_staged * sizeof s->staged[0]);
+    }
+    s->staged[s->n_staged++] = all;
     s->staged_bytes += bytes;
+}
+
+static uint64_t magnitude(int64_t stride)
+{
+    return stride < 0 ? 0 - (uint64_t)stride : (uint64_t)stride;
+}
+
+/* The contiguous runs of an operand, as many as there is room for; fewer and longer ones where they
+ * are more: these hold gaps. */
+static uint32_t runs_of(const kisa_operand *o, stretch out[RUNS])
+{
+    uint64_t run = kaena_dtype_size((kaena_dtype)o->dtype);
+    uint32_t d = KISA_DIMS, n = 1;
+    while (d > 0 &&
+           (o->count[d - 1] == 1 || o->stride[d - 1] == 0 || magnitude(o->stride[d - 1]) <= run)) {
+        d--;
+        run += magnitude(o->stride[d]) * (o->count[d] - 1);
+    }
+    out[0] = (stretch){.space = o->space, .tensor = o->tensor, .first = o->offset};
+    for (; d > 0; d--) {
+        uint64_t step = magnitude(o->stride[d - 1]);
+        uint32_t count = step ? o->count[d - 1] : 1;
+        if (n * (uint64_t)count > RUNS)
+            break;
+        for (uint32_t k = n; k < n * count; k++) {
+            out[k] = out[k % n];
+            out[k].first += k / n * step;
+        }
+        n *= count;
+    }
+    for (; d > 0; d--)
+        run += magnitude(o->stride[d - 1]) * (o->count[d - 1] - 1);
+    for (uint32_t k = 0; k < n; k++)
+        out[k].end = out[k].first + run;
+    return n;
 }
 
 /* The part of a stretch that is not staged yet, 0..1. */
@@ -174,12 +220,18 @@ static double dram_bytes(stream *s, const kisa_inst *inst, const kisa_op_row *op
         kisa_operand at = *o;
         for (uint32_t d = 0; d < s->depth; d++)
             at.offset += (uint64_t)at.advance[d] * s->turn[d];
-        stretch x = {.space = o->space, .tensor = o->tensor};
-        bool known = kisa_operand_extent(&at, NULL, 0, &x.first, &x.end) && x.end > x.first;
-        double part = known && row[i].access != KISA_ACCESS_WRITE ? missing(s, &x) : 1;
+        stretch run[RUNS];
+        uint32_t n = runs_of(&at, run);
+        double part = 1;
+        if (row[i].access != KISA_ACCESS_WRITE) {
+            part = 0;
+            for (uint32_t k = 0; k < n; k++)
+                part += missing(s, &run[k]) / n;
+        }
         sum += kisa_operand_bytes(o) * part;
-        if (known)
-            stage(s, &x);
+        for (uint32_t k = 0; k < n; k++)
+            if (run[k].first < run[k].end)
+                stage(s, &run[k]);
     }
     return sum;
 }
@@ -210,9 +262,13 @@ static void execute(board *b, stream *s, const kisa_inst *inst, const kisa_op_ro
     /* Of a gather's table only the rows asked for are read. */
     double dram = inst->op == KISA_GATHER ? (double)cost.dram_bytes : dram_bytes(s, inst, op);
     if (dram > 0) {
-        double from = start > b->dram_free[chip] ? start : b->dram_free[chip];
+        /* Nobody writes weights: the DMA engines fetch them ahead of time. */
+        bool ahead = inst->op == KISA_LDW && inst->u.ldw.weights.space == KISA_WEIGHTS;
+        double from = ahead ? start - FETCHED_AHEAD / KISA_DRAM_BYTES_PER_S : start;
+        from = from > s->delivered ? from : s->delivered;
+        from = from > b->dram_free[chip] ? from : b->dram_free[chip];
         double done = from + dram / dram_rate(b, inst);
-        b->dram_free[chip] = done;
+        b->dram_free[chip] = s->delivered = done;
         end = done > end ? done : end;
     }
     if (inst->op == KISA_MATMUL)
@@ -264,7 +320,11 @@ static void begin_loop(stream *s, uint32_t count)
 /* The remaining turns are like the last one: moves all clocks and sums on. */
 static void skip_turns(stream *s, loop_state *l)
 {
-    double turns = l->left, delta = (clock_of(s) - l->turn_start) * turns;
+    double turns = l->left, turn = clock_of(s) - l->turn_start;
+    /* What was fetched ahead before the loop does not last. */
+    double fetch = (s->total.dram - l->at_start.dram) / KISA_DRAM_BYTES_PER_S;
+    double delta = (fetch > turn ? fetch : turn) * turns;
+    s->delivered += delta;
     for (int e = 0; e < KISA_ENGINE_COUNT; e++) {
         s->engine_free[e] += delta;
         s->total.busy[e] += (s->total.busy[e] - l->at_start.busy[e]) * turns;

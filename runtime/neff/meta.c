@@ -209,7 +209,8 @@ static bool is_amount(double v)
 static kaena_status check_report(const neff_file *f, kaena_err *err)
 {
     const Kaena__V1__NeffMeta *m = f->meta;
-    const char *texts[] = {m->model_name, m->compiler, m->framework, m->cast_mode, m->optimize};
+    const char *texts[] = {m->model_name, m->compiler, m->framework,
+                           m->cast_mode,  m->optimize, m->advice};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         KAENA_TRY(check_text("a description", texts[i], true, err));
     for (size_t i = 0; i < m->n_layers; i++) {
@@ -217,15 +218,25 @@ static kaena_status check_report(const neff_file *f, kaena_err *err)
         KAENA_TRY(check_text("a layer's name", l->name, false, err));
         KAENA_TRY(check_text("a layer's operator", l->operator_name, true, err));
         KAENA_TRY(check_text("a layer's engine", l->engine, true, err));
-        if (!is_amount(l->flops) || !is_amount(l->estimated_us))
+        bool amounts = is_amount(l->flops) && is_amount(l->estimated_us);
+        for (size_t k = 0; k < l->n_engine_us; k++)
+            amounts = amounts && is_amount(l->engine_us[k]);
+        if (!amounts)
             return KAENA_FAIL(err, DATA_LOSS, "META: layer '%s': impossible amounts", l->name);
     }
     for (size_t i = 0; i < m->n_estimates; i++) {
         const Kaena__V1__NeffEstimate *e = m->estimates[i];
         KAENA_TRY(check_text("a bottleneck", e->bottleneck, true, err));
         if (!is_amount(e->latency_us) || !is_amount(e->throughput_per_s) ||
-            !is_amount(e->tpb_utilisation))
+            !is_amount(e->tpb_utilisation) || !is_amount(e->items_per_s) ||
+            !is_amount(e->dram_utilisation))
             return KAENA_FAIL(err, DATA_LOSS, "META: estimate %zu: impossible amounts", i);
+    }
+    for (size_t i = 0; i < m->n_choices; i++) {
+        const Kaena__V1__NeffChoice *c = m->choices[i];
+        KAENA_TRY(check_text("a bottleneck", c->bottleneck, true, err));
+        if (!is_amount(c->throughput_per_s) || !is_amount(c->dram_bytes))
+            return KAENA_FAIL(err, DATA_LOSS, "META: choice %zu: impossible amounts", i);
     }
     for (size_t i = 0; i < m->n_host_operators; i++)
         KAENA_TRY(check_text("a host operator", m->host_operators[i], true, err));
