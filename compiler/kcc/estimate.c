@@ -136,6 +136,7 @@ void kcc_meta_layers(kcc_meta *b, const kcc_unit *u)
 static void add_time(kcc_run_time *sum, const kcc_run_time *t, double turns)
 {
     sum->latency_s += turns * t->latency_s;
+    sum->steady_s += turns * t->steady_s;
     sum->host_s += turns * t->host_s;
     for (int e = 0; e < KISA_ENGINE_COUNT; e++)
         sum->busy_s[e] += turns * t->busy_s[e];
@@ -232,7 +233,13 @@ static kcc_run_time time_of_module(kcc_meta *b, const kcc_module *m)
     for (uint32_t k = 0; k < m->n_tpbs; k++)
         slice[k] = (kisa_program){m->code[k].inst, m->code[k].n};
     kisa_estimate_run(slice, m->n_tpbs, &e);
-    t.latency_s = e.latency_s;
+    t.latency_s = t.steady_s = e.latency_s;
+    if (m->n_tpbs == 1) {
+        kisa_program again = steady_stage(b, &m->code[0], room);
+        kisa_estimate steady;
+        kisa_estimate_run(&again, 1, &steady);
+        t.steady_s = steady.latency_s;
+    }
     for (int k = 0; k < KISA_ENGINE_COUNT; k++)
         t.busy_s[k] = e.busy_s[k];
     t.dram_bytes = (double)e.dram_bytes;
@@ -269,7 +276,7 @@ static kcc_run_time time_of_unit(kcc_meta *b, const kcc_unit *u)
         } else if (!s->by_plan) {
             for (uint32_t k = 0; k < s->n_nodes; k++)
                 t.host_s += 1e-6 * kcc_host_us(s->nodes[k]);
-            t.latency_s = t.host_s;
+            t.latency_s = t.steady_s = t.host_s;
         } else { /* of two branches the longer one */
             for (uint32_t k = 0; k < s->nodes[0]->n_body; k++) {
                 kcc_run_time of_body = time_of_unit(b, u->body[i][k]);
@@ -281,8 +288,8 @@ static kcc_run_time time_of_unit(kcc_meta *b, const kcc_unit *u)
     return sum;
 }
 
-/* What a copy alone waits for, on |tpbs| TPBs. */
-static const char *bottleneck_of(const kcc_run_time *t, uint32_t tpbs)
+/* What a copy alone waits for, on |tpbs| TPBs, when a run moves |dram_bytes|. */
+static const char *bottleneck_of(const kcc_run_time *t, uint32_t tpbs, double dram_bytes)
 {
     kisa_engine worst = KISA_ENGINE_PE;
     for (int e = 0; e < KISA_ENGINE_COUNT; e++)
@@ -292,7 +299,7 @@ static const char *bottleneck_of(const kcc_run_time *t, uint32_t tpbs)
     if (t->host_s > busy)
         return "the host";
     uint32_t chips = (tpbs + TPBS_PER_CHIP - 1) / TPBS_PER_CHIP;
-    if (t->slowest_stage_s <= 0 && t->dram_bytes / (chips * KISA_DRAM_BYTES_PER_S) > busy)
+    if (t->slowest_stage_s <= 0 && dram_bytes / (chips * KISA_DRAM_BYTES_PER_S) > busy)
         return "DRAM";
     return kisa_engine_name(worst);
 }
@@ -309,7 +316,7 @@ void kcc_meta_estimates(kcc_meta *b)
             b->meta->estimate_items = kcc_meta_items(c, i);
         }
     }
-    double period = t.latency_s;
+    double period = t.steady_s;
     if (t.slowest_stage_s > 0)
         period = t.host_s > t.slowest_stage_s ? t.host_s : t.slowest_stage_s;
     /* Once weights lie where they stay, a run reads the others and what is no weight. */
@@ -333,7 +340,7 @@ void kcc_meta_estimates(kcc_meta *b)
         e->tpb_utilisation = t.busy_s[KISA_ENGINE_PE] * rate / tpbs;
         e->dram_utilisation = rate * steady / dram;
         e->bottleneck =
-            kaena_arena_strdup(b->a, by_dram ? "DRAM" : bottleneck_of(&t, c->opt.num_tpbs));
+            kaena_arena_strdup(b->a, by_dram ? "DRAM" : bottleneck_of(&t, c->opt.num_tpbs, steady));
         b->meta->estimates[b->meta->n_estimates++] = e;
     }
     kcc_meta_advice(b, &t);

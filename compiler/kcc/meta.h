@@ -36,6 +36,7 @@ void kcc_meta_estimates(kcc_meta *b);
 /* Time and traffic of one run of a plan. */
 typedef struct kcc_run_time {
     double latency_s, host_s, busy_s[KISA_ENGINE_COUNT];
+    double steady_s;        /* latency once weights lie where they stay */
     double slowest_stage_s; /* of the modules that are pipelines; 0: none is */
     double dram_bytes;      /* weights included each time they are read */
     double io_bytes;

@@ -92,6 +92,16 @@ class Estimates(unittest.TestCase):
             # The products take longer than their tensors take to move, so copies are as good as it gets.
             self.assertEqual(advice["tpbs"], 1)
 
+    def test_weights_that_fit_one_state_buffer(self):
+        """They are read from DRAM for the first run only: copies do what the choices say, more than one run alone would have it."""
+        doc, _, _ = self.compile(onnx_text.matmul(1, 1024, 4), "--num-tpbs", "1")
+        self.check(doc)
+        chip = doc["estimates"][0]
+        self.assertLess(chip["dram_utilisation"], 0.1)
+        self.assertNotEqual(chip["bottleneck"], "DRAM")
+        self.assertGreater(chip["throughput_per_s"], 1.1 * 4e6 / chip["latency_us"])
+        self.assertAlmostEqual(chip["throughput_per_s"], doc["advice"]["choices"][0]["throughput_per_s"], delta=0.2 * chip["throughput_per_s"])
+
     def test_weights_that_fit_several_state_buffers(self):
         """A row through 24 MiB of weights: on one TPB bound by reading them, over several they stay."""
         width, layers = 1024, 12

@@ -1,5 +1,6 @@
 /* The artifact: what is written is read back, what is damaged is refused. */
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -355,6 +356,11 @@ KTEST(neff, meta_is_checked)
     Kaena__V1__NeffSignature sig = KAENA__V1__NEFF_SIGNATURE__INIT;
     Kaena__V1__NeffSignature *sigs[1] = {&sig};
     char *sig_in[1] = {"sum"};
+    Kaena__V1__NeffEstimate estimate = KAENA__V1__NEFF_ESTIMATE__INIT, *estimates[1] = {&estimate};
+    Kaena__V1__NeffChoice choice = KAENA__V1__NEFF_CHOICE__INIT, *choices[1] = {&choice};
+    Kaena__V1__NeffLayer layer = KAENA__V1__NEFF_LAYER__INIT, *layers[1] = {&layer};
+    double engine_us = NAN;
+    layer.name = "l";
     sig.name = "serve";
     sig.inputs = sig_in;
     sig.n_inputs = 1;
@@ -386,6 +392,13 @@ KTEST(neff, meta_is_checked)
     META("weight range of TPB 0", k.meta.weight_ranges = ranges; k.meta.n_weight_ranges = 2;
          range.size = 65);
     META("signature 'serve' names an input", k.meta.signatures = sigs; k.meta.n_signatures = 1);
+    META("not printable text", k.meta.advice = "a\nb");
+    META("estimate 0: impossible amounts", k.meta.estimates = estimates; k.meta.n_estimates = 1;
+         estimate.dram_utilisation = -1);
+    META("choice 0: impossible amounts", k.meta.choices = choices; k.meta.n_choices = 1;
+         choice.throughput_per_s = INFINITY);
+    META("layer 'l': impossible amounts", k.meta.layers = layers; k.meta.n_layers = 1;
+         layer.n_engine_us = 1; layer.engine_us = &engine_us);
 }
 
 KTEST(neff, plan_is_checked)
