@@ -94,7 +94,7 @@ def main():
     step = (16e3 * 5 / 6550 - 16e3 / 3140) / 4
     print(f"    each further image costs a core {step:.2f} ms = {flops / step / 1e9:.1f} of its {PEAK / 1e12:.1f} TFLOP/s, {1e5 * flops / step / PEAK:.0f} %")
     print("The same chip, network and batch: 2230/s with TensorFlow and FP16, 821/s with PyTorch and FP32: "
-          f"a factor {2230 / 821:.1f} that lies outside the TPBs")
+          f"a factor {2230 / 821:.1f} that the machine's rates do not know: framework, input type, perhaps other code")
     weights = sum(layer["weight_bytes"] for layer in known[("bert", 1, 16, "throughput")]["layers"])
     print(f"BERT-base: four chips can read {weights / 2**20:.0f} MiB of weights {4 * DRAM / weights:.0f} times a second; "
           "the published 1681/s and 2079/s of a pipeline are more, so weights stay in state buffers, as the estimate has it")
