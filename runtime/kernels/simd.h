@@ -36,6 +36,12 @@
 #else
 #define KER_UNROLL _Pragma("GCC unroll 32")
 #endif
+/* Where the body is large: clang decides for itself, and would warn. */
+#if defined(__clang__)
+#define KER_UNROLL_LARGE
+#else
+#define KER_UNROLL_LARGE KER_UNROLL
+#endif
 
 /* The compiler must take the pointer |p| as it is from here on: no address of an unrolled loop is
  * made ahead of its use. */
