@@ -213,6 +213,7 @@ class Sessions(fake.TestCase):
             s = client.session()
             cookies = [post(client) for _ in range(6)]
             waiting = wait_later(client, cookies[5])
+            client.devices()  # on the same connection: the wait has come before it
             fake.wait_until(lambda: other.model("m").executions == 1, "the first runs")
             s.break_off()
             self.assertEqual(waiting.code(), StatusCode.ABORTED)
