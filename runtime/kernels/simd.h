@@ -55,6 +55,20 @@
 #include "simd_scalar.h"
 #endif
 
+#if !defined(__AVX512F__)
+/* a0 b0 c0 a1 b1 c1 ...: 48 elements. */
+KER_INLINE void vh_store_3(void *p, vh a, vh b, vh c)
+{
+    uint16_t all[3][16], out[48];
+    vh_store(all[0], a);
+    vh_store(all[1], b);
+    vh_store(all[2], c);
+    for (int i = 0; i < 48; i++)
+        out[i] = all[i % 3][i / 3];
+    memcpy(p, out, sizeof out);
+}
+#endif
+
 /* --- What follows from the level's own part ---------------------------------------------- */
 
 KER_INLINE vf v_zero(void)

@@ -242,17 +242,6 @@ KER_INLINE void vh_store_n(void *p, vh a, unsigned n)
     _mm256_storeu_si256((__m256i *)all, a);
     memcpy(p, all, n * 2);
 }
-/* a0 b0 c0 a1 b1 c1 ...: 48 elements. */
-KER_INLINE void vh_store_3(void *p, vh a, vh b, vh c)
-{
-    uint16_t all[3][16], out[48];
-    vh_store(all[0], a);
-    vh_store(all[1], b);
-    vh_store(all[2], c);
-    for (int i = 0; i < 48; i++)
-        out[i] = all[i % 3][i / 3];
-    memcpy(p, out, sizeof out);
-}
 /* One-byte elements as int32, zero- and sign-extended; the low bytes of int32. */
 KER_INLINE __m128i simd_load_bytes(const uint8_t *p, unsigned n)
 {

@@ -132,17 +132,6 @@ KER_INLINE void vh_store(void *p, vh a)
 {
     vh_store_n(p, a, 16);
 }
-/* a0 b0 c0 a1 b1 c1 ...: 48 elements. */
-KER_INLINE void vh_store_3(void *p, vh a, vh b, vh c)
-{
-    uint16_t all[3][16], out[48];
-    vh_store(all[0], a);
-    vh_store(all[1], b);
-    vh_store(all[2], c);
-    for (int i = 0; i < 48; i++)
-        out[i] = all[i % 3][i / 3];
-    memcpy(p, out, sizeof out);
-}
 /* One-byte elements as int32, zero- and sign-extended; the low bytes of int32. */
 KER_INLINE vi vi_load_u8(const uint8_t *p, unsigned n)
 {
