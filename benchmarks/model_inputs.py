@@ -17,6 +17,8 @@ from onnx import numpy_helper
 
 def main(model, directory):
     model, directory = pathlib.Path(model), pathlib.Path(directory)
+    if not (model.parent / "test_data_set_0").is_dir():
+        sys.exit(f"model_inputs: no folder 'test_data_set_0' beside '{model}': its tensors are the inputs")
     graph = onnx.load(model).graph
     held = {t.name for t in graph.initializer}
     config = {}
