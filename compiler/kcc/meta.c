@@ -257,12 +257,14 @@ uint32_t kcc_meta_items(const kcc_compilation *c, uint32_t variant)
 {
     const kgr_graph *g = c->graphs[variant];
     int64_t items = batch_of(g);
+    if (items <= 1 || g->inputs[0]->t.shape.rank < 2) /* a vector's axis is what it holds */
+        return 1;
     for (uint32_t i = 0; i < g->n_inputs + g->n_outputs; i++) {
         const kop_tensor *t = i < g->n_inputs ? &g->inputs[i]->t : &g->outputs[i - g->n_inputs]->t;
         if (t->unranked || t->shape.rank < 1 || t->shape.dim[0] != items)
             return 1;
     }
-    return items > 1 && items <= INT32_MAX ? (uint32_t)items : 1;
+    return items <= INT32_MAX ? (uint32_t)items : 1;
 }
 
 static kaena_status add_dynamic_batch(kcc_meta *b)

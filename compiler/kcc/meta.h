@@ -26,7 +26,7 @@ uint32_t kcc_meta_add_value(kcc_meta *b, const char *name, const kop_tensor *t);
 kaena_status kcc_meta_plan(kcc_meta *b) KAENA_CHECKED;
 
 /* Items a run of the model's |variant| (a set of shapes) takes: axis 0 of all inputs and outputs;
- * 1 where they differ there. */
+ * 1 where they differ there or input 0 has no other axis. */
 uint32_t kcc_meta_items(const kcc_compilation *c, uint32_t variant);
 
 /* estimate.c: a layer for every node that takes time; then estimates per instance size. */
