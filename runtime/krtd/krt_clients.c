@@ -78,7 +78,7 @@ kaena_status krt_clients_create(krt_daemon *d, kaena_err *err)
     c->session_streams = krt_session_streams_create(d);
     c->streams = krt_streams_create(d);
     c->posts = krt_posts_create(d);
-    KAENA_TRY(krt_jobs_create(N_MAPPERS, &c->mappers, err));
+    KAENA_TRY(krt_jobs_create(N_MAPPERS, 0, &c->mappers, err));
     return c->sessions && c->regions && c->session_streams && c->streams && c->posts
                ? KAENA_OK
                : KAENA_FAIL(err, RESOURCE_EXHAUSTED, "out of memory");

@@ -4,12 +4,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 struct krt_jobs {
     pthread_mutex_t lock;
     pthread_cond_t posted;
     krt_job *head, **tail;
     bool stop;
+    int nice;
     unsigned n_threads;
     pthread_t threads[];
 };
@@ -17,6 +19,8 @@ struct krt_jobs {
 static void *work(void *arg)
 {
     krt_jobs *jobs = arg;
+    if (jobs->nice)
+        (void)setpriority(PRIO_PROCESS, 0, jobs->nice); /* in Linux this thread's */
     (void)pthread_mutex_lock(&jobs->lock);
     for (;;) {
         while (!jobs->head && !jobs->stop)
@@ -35,11 +39,12 @@ static void *work(void *arg)
     return NULL;
 }
 
-kaena_status krt_jobs_create(unsigned n_threads, krt_jobs **out, kaena_err *err)
+kaena_status krt_jobs_create(unsigned n_threads, int nice, krt_jobs **out, kaena_err *err)
 {
     krt_jobs *jobs = calloc(1, sizeof *jobs + n_threads * sizeof *jobs->threads);
     if (!jobs)
         return KAENA_FAIL(err, RESOURCE_EXHAUSTED, "threads: out of memory");
+    jobs->nice = nice;
     jobs->tail = &jobs->head;
     (void)pthread_mutex_init(&jobs->lock, NULL);
     (void)pthread_cond_init(&jobs->posted, NULL);

@@ -12,7 +12,10 @@ typedef struct krt_job {
     void (*run)(struct krt_job *job);
 } krt_job;
 
-kaena_status krt_jobs_create(unsigned n_threads, krt_jobs **out, kaena_err *err) KAENA_CHECKED;
+/* |nice|: 0 (like everybody) to 19, how far the threads stand back for those that answer requests.
+ */
+kaena_status krt_jobs_create(unsigned n_threads, int nice, krt_jobs **out,
+                             kaena_err *err) KAENA_CHECKED;
 /* Runs what is posted, then joins. NULL is fine. */
 krt_jobs *krt_jobs_destroy(krt_jobs *jobs);
 /* First come, first run. Thread: any. */

@@ -82,7 +82,7 @@ static kaena_status fake_create(uint32_t n_chips, uint32_t n_threads, void **out
     s->n_tpbs = n_chips * TPBS_PER_CHIP;
     (void)pthread_mutex_init(&s->lock, NULL);
     *out = s;
-    return krt_jobs_create(n_threads, &s->workers, err);
+    return krt_jobs_create(n_threads, 0, &s->workers, err);
 }
 
 static void fake_destroy(void *self)
