@@ -1,13 +1,14 @@
-/* Matmul of level avx2: a panel is two vectors, a tile 6 rows of one panel. */
+/* Matmul of level avx2: a panel is two vectors, a tile 6 rows of one panel: with 12 accumulators, two
+ * vectors of weights and a moving element one register is left. One accumulator that goes through
+ * memory makes the loop wait for it, so GCC gets no choice in what needs registers. */
 #include "ker_levels.h"
 #include "mm_drive.h"
 #include "simd.h"
 
 #define MM_TILES_256(T) T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)
-#define MM_ROWS_256                                                                                \
-    {                                                                                              \
-        0, 6                                                                                       \
-    }
+/* clang-format off */
+#define MM_ROWS_256 {0, 6}
+/* clang-format on */
 
 MM_INLINE __m256i mm_load(const void *p)
 {
@@ -19,11 +20,17 @@ MM_INLINE void mm_store(void *p, __m256i v)
     _mm256_storeu_si256((__m256i *)p, v);
 }
 
-/* One half of each pair as float: phase 0 the odd element (high half), phase 1 the even one. */
+/* One half of each pair as float: phase 0 the odd element (high half), phase 1 the even one. The
+ * mask stays in memory. */
 MM_INLINE __m256 mm_bf16_half(int phase, __m256i v)
 {
-    return _mm256_castsi256_ps(phase == 0 ? _mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000))
-                                          : _mm256_slli_epi32(v, 16));
+    static const _Alignas(32) uint32_t high[8] = {0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000,
+                                                  0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000};
+    if (phase == 0)
+        __asm__("vpand %1, %0, %0" : "+x"(v) : "m"(*(const __m256i *)(const void *)high));
+    else
+        v = _mm256_slli_epi32(v, 16);
+    return _mm256_castsi256_ps(v);
 }
 
 MM_INLINE __m256 mm_f16_panel(int phase, const uint8_t *p)
@@ -40,6 +47,13 @@ MM_INLINE __m256 mm_f16_moving(int phase, uint32_t bits)
         _mm_cvtph_ps(_mm_cvtsi32_si128((int)(phase == 0 ? bits >> 16 : bits))));
 }
 
+/* acc + x * w. Left to itself, GCC lets the sum overwrite a factor, and copies. */
+MM_INLINE __m256 mm_fma(__m256 acc, __m256 x, __m256 w)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+}
+
 MM_INLINE __m256i mm_dot_i8(__m256i acc, __m256i x, __m256i w)
 {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
@@ -54,7 +68,7 @@ MM_INLINE __m256i mm_dot_i8(__m256i acc, __m256i x, __m256i w)
 #define MM_PAIR 2
 #define MM_W(phase, p) mm_bf16_half(phase, mm_load(p))
 #define MM_X(phase, bits, flip) mm_bf16_half(phase, _mm256_set1_epi32((int)(bits)))
-#define MM_DOT(acc, x, w) _mm256_fmadd_ps(x, w, acc)
+#define MM_DOT(acc, x, w) mm_fma(acc, x, w)
 #define MM_START(p) _mm256_setzero_ps()
 #define MM_LOAD(p) _mm256_loadu_ps(p)
 #define MM_STORE(p, v) _mm256_storeu_ps(p, v)
@@ -73,7 +87,7 @@ MM_INLINE __m256i mm_dot_i8(__m256i acc, __m256i x, __m256i w)
 #define MM_PAIR 2
 #define MM_W(phase, p) mm_f16_panel(phase, p)
 #define MM_X(phase, bits, flip) mm_f16_moving(phase, bits)
-#define MM_DOT(acc, x, w) _mm256_fmadd_ps(x, w, acc)
+#define MM_DOT(acc, x, w) mm_fma(acc, x, w)
 #define MM_START(p) _mm256_setzero_ps()
 #define MM_LOAD(p) _mm256_loadu_ps(p)
 #define MM_STORE(p, v) _mm256_storeu_ps(p, v)
@@ -92,7 +106,7 @@ MM_INLINE __m256i mm_dot_i8(__m256i acc, __m256i x, __m256i w)
 #define MM_PAIR 1
 #define MM_W(phase, p) _mm256_castsi256_ps(mm_load(p))
 #define MM_X(phase, bits, flip) _mm256_castsi256_ps(_mm256_set1_epi32((int)(bits)))
-#define MM_DOT(acc, x, w) _mm256_fmadd_ps(x, w, acc)
+#define MM_DOT(acc, x, w) mm_fma(acc, x, w)
 #define MM_START(p) _mm256_setzero_ps()
 #define MM_LOAD(p) _mm256_loadu_ps(p)
 #define MM_STORE(p, v) _mm256_storeu_ps(p, v)

@@ -45,6 +45,10 @@ MM_INLINE void MM_ID(_step)(MM_VEC acc[][4 * MM_PARTS], const int rows, const in
         {
             MM_OPERAND xv;
             uint32_t x = 0;
+            /* Two phases read a row twice: kept for the second, or read long before it is needed,
+             * it would take the register of an accumulator. */
+            if (MM_PHASES > 1)
+                __asm__ volatile("" ::: "memory");
             if (rest == 0) {
                 memcpy(&x, row[i] + at, MM_STEP);
                 xv = MM_X(phase, x, flip);
