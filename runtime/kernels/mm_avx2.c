@@ -1,6 +1,6 @@
-/* Matmul of level avx2: a panel is two vectors, a tile 6 rows of one panel: with 12 accumulators, two
- * vectors of weights and a moving element one register is left. One accumulator that goes through
- * memory makes the loop wait for it, so GCC gets no choice in what needs registers. */
+/* Matmul of level avx2: a panel is two vectors, a tile 6 rows of one panel: with 12 accumulators,
+ * two vectors of weights and a moving element one register is left. One accumulator that goes
+ * through memory makes the loop wait for it, so GCC gets no choice in what needs registers. */
 #include "ker_levels.h"
 #include "mm_drive.h"
 #include "simd.h"
