@@ -1,5 +1,7 @@
 /* Pages of models. The kernel lets no thread of the process map, or touch new pages, while it works
- * on a large mapping: so that loading and unloading stall nobody, it gets that work in pieces. */
+ * on a large mapping: so that loading and unloading stall nobody, it gets that work in pieces.
+ * Under a hypervisor that keeps page tables of its own a page is mapped only when it is touched,
+ * whatever the kernel has been asked to do before: so each is. */
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -20,11 +22,14 @@ void *dev_pages(size_t bytes, bool touch)
     char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
+    if (touch) /* all of it is used: fewer pages to make and to touch */
+        (void)madvise(p, bytes, MADV_HUGEPAGE);
     for (size_t at = 0; touch && at < bytes; at += PIECE_BYTES) {
         size_t n = piece_at(at, bytes);
-        if (madvise(p + at, n, MADV_POPULATE_WRITE) == 0 || errno != EINVAL)
+        /* EINVAL: a kernel before 5.14. Other errors leave it to the first use. */
+        if (madvise(p + at, n, MADV_POPULATE_WRITE) != 0 && errno != EINVAL)
             continue;
-        for (size_t page = 0; page < n; page += PAGE_BYTES) /* a kernel before 5.14 */
+        for (size_t page = 0; page < n; page += PAGE_BYTES)
             ((volatile char *)p)[at + page] = 0;
     }
     return p;
@@ -37,8 +42,6 @@ void dev_pages_read(const void *p, size_t bytes)
         size_t n = piece_at(at, bytes);
         if (madvise(piece, n, MADV_POPULATE_READ) != 0)
             continue;
-        /* Under a hypervisor that keeps page tables of its own, a page is mapped when it is
-         * touched. */
         for (size_t page = 0; page < n; page += PAGE_BYTES)
             (void)((volatile char *)piece)[page];
     }
