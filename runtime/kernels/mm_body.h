@@ -143,8 +143,20 @@ MM_INLINE void MM_ID(_tile)(const mm_block *b, const int rows, const int panels)
         const uint32_t k = tile->k;
         int64_t at = tile->x_offset;
         const int64_t end = at + (int64_t)(k / MM_PAIR) * MM_STEP;
+        /* One row takes as long as its weights: they are called a little before their time, after
+         * the last of them the next call's. More rows leave time to call those of the next whole
+         * call. */
+        int64_t fetch = rows == 1 ? MM_FETCH_ROWS * MM_PANEL_ROW : ahead;
+        const int64_t turn = rows == 1 && ahead ? end - MM_FETCH_ROWS * MM_STEP : end;
         for (; at != end; at += MM_STEP) {
-            __builtin_prefetch(mm_at(w, ahead), 0, 2);
+            if (at == turn)
+                fetch += ahead - (int64_t)(k / MM_PAIR) * MM_PANEL_ROW;
+            if (rows == 1) {
+                MM_UNROLL for (int j = 0; j < panels; j++)
+                    __builtin_prefetch(mm_at(w, j * stride + fetch), 0, 3);
+            } else {
+                __builtin_prefetch(mm_at(w, fetch), 0, 2);
+            }
             MM_ID(_step)(acc, rows, panels, w, stride, row, at, 0, b->flip);
             w += MM_PANEL_ROW;
         }

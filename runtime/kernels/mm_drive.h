@@ -17,6 +17,7 @@
 #define MM_PANEL_ROW 64               /* bytes */
 #define MM_C_COLUMNS KER_TILE_COLUMNS /* from a row of PSUM, or of the tile, to the next */
 #define MM_STACK_ROWS 56              /* of the tile that is drained */
+#define MM_FETCH_ROWS 16              /* panel rows from a prefetch to its use */
 #define MM_ZEROS 512                  /* bytes of a moving row of zeros */
 #define MM_STEP 4 /* bytes of a moving row per panel row: 1 F32, 2 BF16 or F16, 4 INT8 */
 
