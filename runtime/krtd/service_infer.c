@@ -54,6 +54,7 @@ void krt_infer(krpc_call *call, void *user)
     krt_daemon *d = user;
     kaena_err err;
     krt_inference *r;
+    krpc_call_be_terse(call);
     if (!krt_accept(d, &err)) {
         krt_fail(call, NULL, &err);
         return;

@@ -223,6 +223,9 @@ bool krpc_connection_open(krpc_server *s, uint64_t connection);
 /* The process at the other end of a unix socket; false for TCP. */
 bool krpc_call_peer(krpc_call *call, struct ucred *out);
 
+/* An answer that says OK will carry no request id: for what is called often. Before the answer. */
+void krpc_call_be_terse(krpc_call *call);
+
 /* Answer a call, from any thread; the call is gone afterwards. |message| is taken. */
 void krpc_reply(krpc_call *call, grpc_byte_buffer *message);
 /* OK, and yet something to say: |detail| goes as grpc-status-details-bin. */

@@ -55,6 +55,7 @@ struct krpc_call {
     krpc_send_done *send_done;
     void *send_arg;
     grpc_byte_buffer *send_message;
+    bool terse;         /* an answer that says OK does without the request id */
     bool sent_metadata; /* streams: initial metadata went with the first message */
 
     size_t unsent; /* bytes of the answer that are counted in the server's |unsent| */
@@ -508,6 +509,11 @@ bool krpc_call_peer(krpc_call *call, struct ucred *out)
 
 /* ---- answers ---- */
 
+void krpc_call_be_terse(krpc_call *call)
+{
+    call->terse = true;
+}
+
 /* |detail|: grpc-status-details-bin, NULL = none; taken. */
 static void answer(krpc_call *call, grpc_byte_buffer *message, grpc_status_code code,
                    const char *text, const grpc_slice *detail)
@@ -529,7 +535,8 @@ static void answer(krpc_call *call, grpc_byte_buffer *message, grpc_status_code 
     }
     ops[n] = (grpc_op){.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
     ops[n].data.send_status_from_server.trailing_metadata = trailing;
-    ops[n].data.send_status_from_server.trailing_metadata_count = detail ? 2 : 1;
+    const bool terse = call->terse && code == GRPC_STATUS_OK && !detail;
+    ops[n].data.send_status_from_server.trailing_metadata_count = terse ? 0 : detail ? 2 : 1;
     ops[n].data.send_status_from_server.status = code;
     ops[n++].data.send_status_from_server.status_details = *text ? &status_text : NULL;
     if (!atomic_exchange(&call->close_asked, true)) {

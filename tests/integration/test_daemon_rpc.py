@@ -336,6 +336,14 @@ class Services(fake.TestCase):
             for bad in ("x" * 65, "two words"):
                 self.assertRegex(ids(("kaena-request-id", bad)), "^[0-9a-f]{16}$")
             self.assertNotEqual(ids(), ids())
+            client.load(model())
+            infer = client.method("Infer", rt.InferResponse)
+            mine = (("kaena-request-id", "mine-2"),)
+            _, done = infer.with_call(request(), metadata=mine, timeout=fake.SECONDS)
+            self.assertNotIn("kaena-request-id", dict(done.trailing_metadata()), "nobody would look for it")
+            with self.assertRaises(grpc.RpcError) as failed:
+                infer(request("nobody"), metadata=mine, timeout=fake.SECONDS)
+            self.assertEqual(dict(failed.exception.trailing_metadata())["kaena-request-id"], "mine-2")
 
     def test_requests_that_are_not_what_they_should_be(self):
         with Krtd() as krtd, krtd.client() as client:
