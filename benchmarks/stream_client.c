@@ -441,7 +441,11 @@ int main(int argc, char **argv)
         die("out of memory");
     grpc_init();
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
-    b.channel = grpc_channel_create(argv[optind], plain, NULL);
+    grpc_arg any_size = {.type = GRPC_ARG_INTEGER,
+                         .key = (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+                         .value.integer = -1};
+    const grpc_channel_args args = {.num_args = 1, .args = &any_size};
+    b.channel = grpc_channel_create(argv[optind], plain, &args);
     grpc_channel_credentials_release(plain);
     b.queue = grpc_completion_queue_create_for_next(NULL);
     b.request = make_request(&b);
