@@ -165,8 +165,14 @@ static kaena_status create_model(kaena_client *client, const char *path,
     return KAENA_OK;
 }
 
-/* Until a daemon has it; what a daemon says against it ends that, what a daemon that is away says
- * does not. */
+/* Whether the daemon may still take the model: it was away, or has been restarted since the session
+ * with it was opened. */
+static bool may_pass(const kaena_err *failure)
+{
+    return failure->code == KAENA_UNAVAILABLE || failure->reason == KAENA_REASON_NO_SESSION;
+}
+
+/* Until a daemon has it; what a daemon says against it ends that. */
 static kaena_status wait_for_first(kaena_model *m, kaena_err *err)
 {
     const int64_t deadline_ns = m->has_artifact
@@ -177,11 +183,15 @@ static kaena_status wait_for_first(kaena_model *m, kaena_err *err)
     for (;;) {
         if (kaena_replicas_count(&m->replicas) > 0)
             return KAENA_OK;
-        kaena_status status = kaena_replicas_failure(&m->replicas, err);
+        kaena_err failure;
+        kaena_status status = kaena_replicas_failure(&m->replicas, &failure);
         int64_t now_ns = kaena_now_ns();
         if (status != KAENA_OK &&
-            (status != KAENA_UNAVAILABLE || m->client->fail_fast || now_ns >= deadline_ns))
+            (!may_pass(&failure) || m->client->fail_fast || now_ns >= deadline_ns)) {
+            if (err)
+                *err = failure;
             return status;
+        }
         if (now_ns >= deadline_ns)
             return KAENA_FAIL(err, UNAVAILABLE, "no daemon answers");
         kaena_sleep_until(now_ns + LOOK_NS);

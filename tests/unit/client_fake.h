@@ -27,11 +27,11 @@ static inline kaena_tensor f32_tensor(const char *name, float *data, int64_t n)
 }
 
 /* A daemon that does as |model| says: "echo", "full", "drain", "stall" (no answer). Anything else
- * is not found. */
+ * is not found. Loads of "too-large" are refused, the first of "restarted" for its session. */
 typedef struct fake {
     char address[128];
     krpc_server *server;
-    atomic_int infers;
+    atomic_int infers, loads;
     uint32_t queue_depth; /* of its models */
     pthread_mutex_t lock; /* of |stalled| */
     krpc_call *stalled[FAKE_STALLED];
@@ -181,10 +181,11 @@ static inline void fake_load_chunk(krpc_call *call, grpc_byte_buffer *message, v
     Kaena__V1__LoadRequest *r =
         (Kaena__V1__LoadRequest *)kaena_unpack(message, &kaena__v1__load_request__descriptor);
     grpc_byte_buffer_destroy(message);
-    bool refuse = false;
+    bool refuse = false, forgot = false;
     if (r && r->part_case == KAENA__V1__LOAD_REQUEST__PART_OPTIONS) {
         f->load_size = r->options->size;
         refuse = strcmp(r->options->name, "too-large") == 0;
+        forgot = atomic_fetch_add(&f->loads, 1) == 0 && strcmp(r->options->name, "restarted") == 0;
     } else if (r && r->part_case == KAENA__V1__LOAD_REQUEST__PART_CHUNK) {
         for (size_t i = 0; i < r->chunk.len; i++)
             f->load_sum += r->chunk.data[i] * (f->loaded + i + 1);
@@ -194,6 +195,8 @@ static inline void fake_load_chunk(krpc_call *call, grpc_byte_buffer *message, v
         kaena__v1__load_request__free_unpacked(r, NULL);
     if (refuse)
         fake_refuse(call, KAENA_RESOURCE_EXHAUSTED, KAENA__V1__ERROR_DETAIL__REASON__NO_MEMORY);
+    else if (forgot)
+        fake_refuse(call, KAENA_FAILED_PRECONDITION, KAENA__V1__ERROR_DETAIL__REASON__NO_SESSION);
     else
         krpc_call_read(call, fake_load_chunk, f);
 }

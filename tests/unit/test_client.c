@@ -129,6 +129,26 @@ KTEST(client, load_streams_the_file)
     fake_stop(&f);
 }
 
+KTEST(client, a_daemon_that_was_restarted_before_the_load_gets_it_again)
+{
+    fake f;
+    fake_start(&f, "a");
+    kaena_client *client = open_client(f.address, false);
+    char path[] = "/tmp/kaena-neff-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert(write(fd, path, sizeof path) == sizeof path);
+    kaena_load_options options = {.size = sizeof options, .name = "restarted"};
+    kaena_err err;
+    kaena_model *model;
+    KTEST_OK(err, kaena_model_open(client, path, &options, &model, &err));
+    cr_assert(atomic_load(&f.loads) == 2, "%d", atomic_load(&f.loads));
+    kaena_model_close(model);
+    close(fd);
+    unlink(path);
+    kaena_client_close(client);
+    fake_stop(&f);
+}
+
 /* A socket behind which is no daemon: |read_bytes| are read from each connection, which is then
  * closed; -1: none is read and nothing is closed. */
 typedef struct trap {
