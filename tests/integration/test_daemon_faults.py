@@ -47,18 +47,22 @@ client.load_messages(messages())
             self.assertEqual(client.load(model("half")).name, "half")
 
     def test_killed_in_the_middle_of_infer(self):
-        body = "calls = [client.infer_later(request()) for _ in range(6)]\ntime.sleep(600)"
-        with Krtd() as krtd, krtd.client() as client:
-            client.load(model(sleep_ms=1000))
-            client.load(model("other"))
-            self.killed(krtd, body, lambda: client.model("m").queued == 5)
-            fake.wait_until(lambda: client.model("m").queued == 0, "what waited has left the queue")
-            fake.wait_until(lambda: client.model("m").inferences + client.model("m").failures == 6, "what ran has ended")
-            self.assertEqual(client.model("m").executions, 1, "what was cancelled never ran")
-            self.assertEqual(client.infer(request("other")).outputs[0].data, tensor().data)
-            self.assertEqual(client.infer(request()).outputs[0].data, tensor().data)
+        def counts():
             m = client.model("m")
-            self.assertEqual((m.executions, m.inferences + m.failures), (2, 7))
+            return m.executions, m.queued, m.failures
+
+        with Krtd() as krtd, krtd.client() as client:
+            client.load(model(sleep_ms=60000))  # ends when it is cancelled
+            client.load(model("other"))
+            mine = client.infer_later(request())  # another's, so that no end of his lets one of the killed begin
+            self.killed(krtd, "calls = [client.infer_later(request()) for _ in range(5)]\ntime.sleep(600)",
+                        lambda: counts() == (1, 5, 0))
+            fake.wait_until(lambda: counts() == (1, 0, 5), "what waited has left the queue and never ran")
+            mine.cancel()
+            fake.wait_until(lambda: counts() == (1, 0, 6), "the other's has ended")
+            self.killed(krtd, "call = client.infer_later(request())\ntime.sleep(600)", lambda: counts() == (2, 0, 6))
+            fake.wait_until(lambda: counts() == (2, 0, 7), "what ran has ended")
+            self.assertEqual(client.infer(request("other")).outputs[0].data, tensor().data)
 
     def test_a_cancelled_request_leaves_the_queue_and_never_runs(self):
         with Krtd() as krtd, krtd.client() as client:
