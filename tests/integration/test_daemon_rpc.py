@@ -186,6 +186,17 @@ class Pitfalls(fake.TestCase):
             children = "".join(pathlib.Path(tasks, t, "children").read_text() for t in os.listdir(tasks))
             self.assertEqual(children, "")
 
+    def test_10_loads_stand_back_and_nobody_else(self):
+        """Two loaders at nice 10, one checker at 19: threads that these began would have their priority, too."""
+        if os.nice(0) != 0:
+            self.skipTest("the tests themselves stand back")
+        with Krtd() as krtd, krtd.client() as client:
+            client.load(model())
+            client.infer(request())
+            tasks = pathlib.Path(f"/proc/{krtd.process.pid}/task").glob("*/stat")
+            nice = [int(stat.read_text().rpartition(")")[2].split()[16]) for stat in tasks]
+            self.assertEqual(sorted(n for n in nice if n), [10, 10, 19], nice)
+
     def test_11_calls_of_a_connection_are_bounded(self):
         """What is too much for a connection waits in its client: nobody else notices, and nothing is lost."""
         with Krtd(limits={"streams": 3}) as krtd, krtd.client() as client, krtd.client() as other:
