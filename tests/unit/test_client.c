@@ -96,20 +96,27 @@ KTEST(client, waits_for_a_daemon_until_the_deadline)
     kaena_client_close(client);
 }
 
+/* A file of these bytes; |path| ends in XXXXXX, which becomes its name. */
+static void write_temp(char *path, const void *bytes, size_t size)
+{
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, bytes, size) == (ssize_t)size);
+    close(fd);
+}
+
 KTEST(client, load_streams_the_file)
 {
     fake f;
     fake_start(&f, "a");
     kaena_client *client = open_client(f.address, true);
     char path[] = "/tmp/kaena-neff-XXXXXX";
-    int fd = mkstemp(path);
     static uint8_t bytes[(3 << 20) + 17];
     uint64_t sum = 0;
     for (size_t i = 0; i < sizeof bytes; i++) {
         bytes[i] = (uint8_t)(i * 31 + i / 1000);
         sum += bytes[i] * (i + 1);
     }
-    cr_assert(write(fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes);
+    write_temp(path, bytes, sizeof bytes);
     kaena_err err;
     kaena_model_info *model;
     KTEST_OK(err, kaena_model_load(client, path, NULL, &model, &err));
@@ -123,7 +130,6 @@ KTEST(client, load_streams_the_file)
     KTEST_FAILS(err, NOT_FOUND, "/nonexistent",
                 kaena_model_load(client, "/nonexistent", NULL, NULL, &err));
     KTEST_FAILS(err, INVALID_ARGUMENT, "/tmp", kaena_model_load(client, "/tmp", NULL, NULL, &err));
-    close(fd);
     unlink(path);
     kaena_client_close(client);
     fake_stop(&f);
@@ -135,15 +141,13 @@ KTEST(client, a_daemon_that_was_restarted_before_the_load_gets_it_again)
     fake_start(&f, "a");
     kaena_client *client = open_client(f.address, false);
     char path[] = "/tmp/kaena-neff-XXXXXX";
-    int fd = mkstemp(path);
-    cr_assert(write(fd, path, sizeof path) == sizeof path);
+    write_temp(path, "neff", 4);
     kaena_load_options options = {.size = sizeof options, .name = "restarted"};
     kaena_err err;
     kaena_model *model;
     KTEST_OK(err, kaena_model_open(client, path, &options, &model, &err));
     cr_assert(atomic_load(&f.loads) == 2, "%d", atomic_load(&f.loads));
     kaena_model_close(model);
-    close(fd);
     unlink(path);
     kaena_client_close(client);
     fake_stop(&f);
