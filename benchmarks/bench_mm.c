@@ -188,7 +188,7 @@ static void *helper(void *arg)
     team *t = arg;
     while (!atomic_load_explicit(&t->stop, memory_order_acquire)) {
         tpb_run *run = atomic_load_explicit(&t->run, memory_order_acquire);
-        if (!run || tpb_run_help(run) != TPB_WORKED)
+        if (!run || tpb_run_help(run, NULL) != TPB_WORKED)
             _mm_pause();
     }
     return NULL;
@@ -217,7 +217,7 @@ static double measure(const program *p, const tpb_bind *bind, uint32_t threads, 
     for (int i = 0; i < 5 || now_us() < end; i++) {
         double start = now_us();
         tpb_run_reset(run);
-        while (tpb_run_help(run) != TPB_DONE)
+        while (tpb_run_help(run, NULL) != TPB_DONE)
             _mm_pause();
         double took = now_us() - start;
         if (took < best)

@@ -140,6 +140,9 @@ struct dev_model {
 
 /* Wakes a sleeping worker, if there is one. Cheap when there is none. Thread: any. */
 void dev_wake(void *system);
+/* The same where the work is not lost if nobody comes: one that is just falling asleep may not
+ * hear it. */
+void dev_hint(void *system);
 /* Counts a context that wants workers, as it begins and ends to; nothing where it does not. With
  * the lock held. */
 void dev_want(dev_system *sys, bool wants, bool begin);

@@ -172,7 +172,8 @@ static kaena_status make_runs(dev_model *m, dev_context *c, kaena_err *err)
         io += m->flow.device[s]->n_io;
         KAENA_TRY(
             tpb_run_create((const tpb_code *const *)m->code[s], bind, m->n_tpbs, &c->run[s], err));
-        tpb_run_on_work(c->run[s], dev_wake, m->sys);
+        tpb_run_on_work(c->run[s],
+                        &(tpb_watch){.wake = dev_wake, .hint = dev_hint, .user = m->sys});
     }
     return KAENA_OK;
 }

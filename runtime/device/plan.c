@@ -92,13 +92,16 @@ static void start_device(dev_context *c)
         c->turn[t] = (tpb_turn){.now = &tpb->now, .mine = tpb->next++, .clock = &tpb->clock};
     }
     c->running = c->run[op->index];
-    tpb_run_reset_in_turn(c->running, &(tpb_order){.turn = c->turn,
-                                                   .stop = c->request->stop,
-                                                   .begin = c->begun ? NULL : begin,
-                                                   .user = c});
     c->on_device = true;
     c->round++;
     c->alone = c->waiter && c->request->alone;
+    tpb_run_reset_in_turn(
+        c->running,
+        &(tpb_order){.turn = c->turn,
+                     .stop = c->request->stop,
+                     .begin = c->begun ? NULL : begin,
+                     .user = c,
+                     .threads = c->alone ? 1 : sys->config.threads + (c->waiter != NULL)});
     dev_want(sys, !c->alone, true);
     sys->active[sys->n_active++] = c;
     bool waited_for = c->waiter != NULL;

@@ -45,6 +45,13 @@ void dev_wake(void *system)
     futex_wake(&sys->alarm, 1);
 }
 
+void dev_hint(void *system)
+{
+    dev_system *sys = system;
+    if (atomic_load_explicit(&sys->sleepers, memory_order_relaxed))
+        dev_wake(sys);
+}
+
 void dev_waiter_signal(dev_system *sys, dev_waiter *waiter)
 {
     /* After the exchange the waiter may be gone; waking its address then wakes nobody. */
@@ -105,9 +112,10 @@ static bool help_once(dev_system *sys, dev_context *c, tpb_help *did)
 {
     uint64_t round = c->round;
     tpb_run *run = c->running;
+    const _Atomic uint32_t *wanting = c->alone ? NULL : &sys->wanting;
     c->helpers++;
     (void)pthread_mutex_unlock(&sys->lock);
-    *did = tpb_run_help(run);
+    *did = tpb_run_help(run, wanting);
     (void)pthread_mutex_lock(&sys->lock);
     if (--c->helpers == 0)
         (void)pthread_cond_broadcast(&c->model->quiet);

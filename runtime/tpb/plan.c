@@ -5,10 +5,11 @@
 /* Nanoseconds of the fastest level on one thread; they only size chunks. */
 #define NS_PANEL_ROW 0.145 /* 64 bytes of weights against one row: the same for every type */
 #define NS_PANEL_READ 0.7  /* the least it takes to have them: fewer rows wait for memory */
+#define NS_PANEL_OUT 4.0   /* sixteen columns of one row into the destination */
 #define NS_CALL 60.0       /* per turn: addresses, kernel entry */
-#define CHUNK_LEAST 5e3
+#define CHUNK_LEAST 8e3
 #define CHUNK_MOST 25e3
-#define CHUNKS_WANTED 16
+#define CHUNKS_WANTED 8
 #define CACHED_WEIGHTS (384 << 10) /* stay in L2 beside rows and destination */
 #define MAX_CHUNKS (1 << 20)
 #define LEAST_ROWS 6 /* of a chunk of a fused run: a register tile */
@@ -73,7 +74,8 @@ static double turn_cost(const tpb_unit *u)
     if (!u->moving)
         return element_ns(u->inst) * destination(u)->count[3] * u->rows;
     double each = NS_PANEL_ROW * u->rows;
-    return (each > NS_PANEL_READ ? each : NS_PANEL_READ) * u->panel_rows * u->weights->count[1];
+    each = each > NS_PANEL_READ ? each : NS_PANEL_READ;
+    return (each * u->panel_rows + NS_PANEL_OUT * u->rows) * u->weights->count[1];
 }
 
 static double all_turns(const tpb_unit *u)
@@ -129,7 +131,8 @@ static void plan_run(tpb_unit *u, double target)
     }
     double turn = turn_cost(u);
     double weights = 64.0 * u->panel_rows * u->weights->count[1] * panel_turns;
-    if (weights <= CACHED_WEIGHTS) {
+    double moving = 4.0 * u->panel_rows * u->rows * row_turns;
+    if (weights <= CACHED_WEIGHTS && weights <= moving) {
         for (uint32_t i = 0; i < n_rows; i++)
             add_outer(u, rows[i]);
         for (uint32_t i = 0; i < n_panels; i++)

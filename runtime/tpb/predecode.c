@@ -56,12 +56,15 @@ static void flush(builder *b)
     bool fused = false;
     for (uint32_t i = 0; i < b->n_open; i++) {
         tpb_plan_unit(&unit[i], !b->fuse);
-        cost += tpb_unit_cost(&unit[i]);
+        const double ns = tpb_unit_cost(&unit[i]);
+        cost += ns;
+        unit[i].chunk_ns = (float)(ns / unit[i].n_chunks);
         unit[i].first_chunk = op.n_chunks;
         op.n_chunks += unit[i].n_chunks;
         fused = fused || unit[i].moving;
         b->stats.matmuls_fused += unit[i].n_matmuls;
     }
+    op.ns = (float)cost;
     op.alone = op.n_chunks == 1 || cost < WORTH_SHARING;
     add_node(b, TPB_NODE_OP, unit[0].inst)->op = op;
     b->stats.operations++;

@@ -15,9 +15,14 @@
  * A run that is told to stop halts each TPB where its owner would go on; who waits need not any
  * more.
  *
- * A published operation is a count of chunks not yet taken. Taking one (the count before the
- * decrement was positive) is a promise to run it: until then the operation cannot end, so what it
- * points to stays as it is. */
+ * A published operation is cut into lanes, runs of neighbouring chunks: every thread has a seat in
+ * the run and takes chunks of its seat's lane first, so that from operation to operation it finds
+ * in its cache what it left there. A lane counts the chunks not yet taken. Taking one (the count
+ * before the decrement was positive) is a promise to run it: until then the operation cannot end,
+ * so what it points to stays as it is.
+ *
+ * A cache line takes as long from processor to processor as hundreds of multiply-adds, so a lane is
+ * one line with all that its taker reads, and the publisher has its first chunk without asking. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -27,30 +32,41 @@
 
 #define MXCSR_RUN 0x9fc0  /* DAZ, FTZ, to nearest, all exceptions masked */
 #define NODES_PER_HELP 64 /* an owner offers its TPB to others this often */
+#define MAX_LANES 8
+#define IDLE_POLLS 200 /* of a thread that nobody else wants: some microseconds */
 
 typedef enum core_state { GATED, READY, RUNNING, WAITING, PUBLISHED, HALTED } core_state;
 
+/* A share of the published operation's chunks, [end - left, end). */
+typedef struct lane {
+    _Alignas(64) _Atomic int64_t left; /* not yet taken; may be < 0 */
+    const tpb_op *op;
+    uint32_t end;
+    uint32_t turns[KISA_MAX_LOOPS]; /* of the program's loops */
+} lane;
+
 typedef struct core {
-    _Alignas(64) _Atomic int64_t chunks; /* not yet taken, of the published operation; may be < 0 */
-    _Atomic uint32_t done;               /* chunks finished */
-    _Atomic uint32_t state;              /* core_state */
-    /* The WAIT of a WAITING TPB. */
-    _Atomic uint32_t wait_value;
-    _Atomic uint32_t wait_sem;
+    /* The same in every execution, or for one. */
+    const tpb_code *code;
+    const tpb_bind *bind;
+    const atomic_bool *stop; /* asked by the owner, and by those who hold a chunk */
     /* The turn of a GATED TPB; NULL: none. The pointer is the same in every execution. */
     _Atomic uint32_t *now;
     _Atomic uint32_t mine;
-    tpb_clock *clock;        /* the owner's */
-    uint64_t began_ns;       /* likewise */
-    bool began;              /* likewise: its turn has come */
-    const atomic_bool *stop; /* the owner's, and theirs who hold a chunk */
+    tpb_clock *clock; /* the owner's */
+    lane lane[MAX_LANES];
+    _Alignas(64) _Atomic uint32_t done; /* chunks finished of the published operation */
+    _Atomic uint32_t state;             /* core_state */
+    /* The WAIT of a WAITING TPB. */
+    _Atomic uint32_t wait_value;
+    _Atomic uint32_t wait_sem;
     _Alignas(64) _Atomic uint32_t sem[KISA_SEMAPHORES];
-    /* The owner's; read by those who hold a chunk. */
-    _Alignas(64) const tpb_code *code;
-    const tpb_bind *bind;
-    const tpb_op *op;
-    uint32_t pc, depth;
+    /* The owner's. */
+    _Alignas(64) uint32_t pc;
+    uint32_t depth;
     uint32_t turns[KISA_MAX_LOOPS];
+    uint64_t began_ns;
+    bool began; /* its turn has come */
     /* The stationary tile of unfused MATMULs: in WEIGHTS, or a copy. */
     const uint8_t *tile;
     int64_t tile_stride;
@@ -63,6 +79,8 @@ typedef enum verdict { UNASKED, ASKING, GO, REFUSED } verdict;
 
 struct tpb_run {
     uint32_t n;
+    _Atomic uint32_t lanes; /* changes between executions */
+    _Atomic uint32_t seats; /* a bit for each that is taken */
     _Atomic uint32_t halted;
     _Atomic uint32_t verdict;
     _Atomic bool stopped; /* every TPB is to halt */
@@ -71,15 +89,14 @@ struct tpb_run {
     bool (*begin)(void *user); /* of the thread that asks */
     void *begin_user;
     core *core;
-    void (*wake)(void *user);
-    void *user;
+    tpb_watch watch;
 };
 
-/* There may be work for one thread more. */
+/* A TPB may go on that nobody might look at otherwise. */
 static void wake(const tpb_run *run)
 {
-    if (run->wake)
-        run->wake(run->user);
+    if (run->watch.wake)
+        run->watch.wake(run->watch.user);
 }
 
 kaena_status tpb_run_create(const tpb_code *const *code, const tpb_bind *bind, uint32_t n,
@@ -143,7 +160,6 @@ void tpb_run_reset_in_turn(tpb_run *run, const tpb_order *order)
         for (uint32_t s = 0; s < KISA_SEMAPHORES; s++)
             atomic_store_explicit(&c->sem[s], 0, memory_order_relaxed);
         c->pc = c->depth = 0;
-        c->op = NULL;
         c->tile = NULL;
         if (c->now != (turn ? turn->now : NULL))
             c->now = turn ? turn->now : NULL;
@@ -153,6 +169,12 @@ void tpb_run_reset_in_turn(tpb_run *run, const tpb_order *order)
         c->stop = order->stop;
         memset(c->turns, 0, sizeof c->turns);
     }
+    const uint32_t threads = order->threads;
+    atomic_store_explicit(&run->lanes,
+                          threads < 1           ? 1
+                          : threads > MAX_LANES ? MAX_LANES
+                                                : threads,
+                          memory_order_relaxed);
     run->begin = order->begin;
     run->begin_user = order->user;
     atomic_store_explicit(&run->verdict, order->begin ? UNASKED : GO, memory_order_relaxed);
@@ -180,10 +202,9 @@ uint64_t tpb_run_busy_ns(const tpb_run *run)
     return atomic_load_explicit(&run->busy_ns, memory_order_relaxed);
 }
 
-void tpb_run_on_work(tpb_run *run, void (*wake_fn)(void *user), void *user)
+void tpb_run_on_work(tpb_run *run, const tpb_watch *watch)
 {
-    run->wake = wake_fn;
-    run->user = user;
+    run->watch = *watch;
 }
 
 /* --- One node ----------------------------------------------------------------------------------
@@ -221,18 +242,20 @@ static void matmul(core *c, const kisa_matmul *f)
     tpb_matmul(c->bind->ker, &a, 0, a.x.count[0] * a.x.count[1] * a.x.count[2]);
 }
 
-static void run_chunk(const core *c, const tpb_op *op, uint32_t chunk)
-{
-    const tpb_unit *u = op->unit;
-    while (chunk >= u->first_chunk + u->n_chunks)
-        u++;
-    tpb_unit_run(u, c->bind, c->turns, chunk - u->first_chunk, c->stop);
-}
-
 /* Asked by who owns the TPB or holds a chunk of it. */
 static bool told_to_stop(const core *c)
 {
     return c->stop && atomic_load_explicit(c->stop, memory_order_relaxed);
+}
+
+static void run_chunk(const core *c, const tpb_op *op, const uint32_t *turns, uint32_t chunk)
+{
+    if (told_to_stop(c))
+        return;
+    const tpb_unit *u = op->unit;
+    while (chunk >= u->first_chunk + u->n_chunks)
+        u++;
+    tpb_unit_run(u, c->bind, turns, chunk - u->first_chunk, c->stop);
 }
 
 static void add_to_semaphores(tpb_run *run, const kisa_signal *f)
@@ -283,8 +306,8 @@ static bool step(tpb_run *run, core *c, const tpb_node *node)
         matmul(c, &node->inst->u.matmul);
         break;
     case TPB_NODE_OP:
-        for (uint32_t i = 0; i < node->op.n_chunks && !told_to_stop(c); i++)
-            run_chunk(c, &node->op, i);
+        for (uint32_t i = 0; i < node->op.n_chunks; i++)
+            run_chunk(c, &node->op, c->turns, i);
         break;
     }
     c->pc++;
@@ -294,36 +317,78 @@ static bool step(tpb_run *run, core *c, const tpb_node *node)
 /* --- Threads -----------------------------------------------------------------------------------
  */
 
-/* Offers the chunks of an operation to all threads. */
-static void publish(const tpb_run *run, core *c, const tpb_op *op)
+/* Late helpers of an execution may ask in the next. */
+static uint32_t lanes_of(const tpb_run *run)
 {
-    c->op = op;
-    atomic_store_explicit(&c->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&c->state, PUBLISHED, memory_order_relaxed);
-    atomic_store_explicit(&c->chunks, op->n_chunks, memory_order_release);
-    if (op->n_chunks > 1)
-        wake(run);
+    return atomic_load_explicit(&run->lanes, memory_order_relaxed);
 }
 
-/* Runs chunks of the published operation as long as there are any. True: this thread finished the
- * last one and owns the TPB now. */
-static bool help_with(core *c, bool *worked)
+/* Where the first |part| of |parts| of the operation's work ends. */
+static uint32_t share_end(const tpb_op *op, uint32_t part, uint32_t parts)
 {
-    while (atomic_load_explicit(&c->chunks, memory_order_relaxed) > 0) {
-        int64_t left = atomic_fetch_sub_explicit(&c->chunks, 1, memory_order_acquire);
-        if (left <= 0)
-            return false;
-        const tpb_op *op = c->op;
-        if (!told_to_stop(c))
-            run_chunk(c, op, op->n_chunks - (uint32_t)left);
-        *worked = true;
-        if (atomic_fetch_add_explicit(&c->done, 1, memory_order_acq_rel) + 1 == op->n_chunks) {
-            atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
-            c->pc++;
-            return true;
+    if (part == parts)
+        return op->n_chunks;
+    float ns = op->ns * (float)part / (float)parts;
+    const tpb_unit *u = op->unit, *end = u + op->n_units;
+    for (; u + 1 < end && ns >= u->chunk_ns * (float)u->n_chunks; u++)
+        ns -= u->chunk_ns * (float)u->n_chunks;
+    uint32_t chunks = (uint32_t)(ns / u->chunk_ns + 0.5f);
+    return u->first_chunk + (chunks < u->n_chunks ? chunks : u->n_chunks);
+}
+
+/* Offers the chunks of an operation to all threads, all but the first of lane |seat|: that is the
+ * caller's, who runs it here. False: the lane has none. */
+static bool publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat)
+{
+    const uint32_t lanes = lanes_of(run);
+    uint32_t begin = 0, first = UINT32_MAX;
+    atomic_store_explicit(&c->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->state, PUBLISHED, memory_order_relaxed);
+    for (uint32_t i = 0; i < lanes; i++) {
+        lane *l = &c->lane[i];
+        l->op = op;
+        l->end = share_end(op, i + 1, lanes);
+        memcpy(l->turns, c->turns, sizeof l->turns);
+        if (i == seat && begin < l->end)
+            first = begin++;
+        atomic_store_explicit(&l->left, l->end - begin, memory_order_release);
+        begin = l->end;
+    }
+    if (run->watch.hint)
+        run->watch.hint(run->watch.user);
+    if (first != UINT32_MAX)
+        run_chunk(c, op, c->turns, first);
+    return first != UINT32_MAX;
+}
+
+/* Runs chunks of the published operation as long as there are any, those of lane |seat| first;
+ * |op| is not NULL where this thread has already run one. True: it has finished the last one and
+ * owns the TPB now. */
+static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *op, bool *worked)
+{
+    const uint32_t lanes = lanes_of(run);
+    uint32_t finished = op ? 1 : 0;
+    for (uint32_t i = 0; i < lanes; i++) {
+        lane *l = &c->lane[(seat + i) % lanes];
+        while (atomic_load_explicit(&l->left, memory_order_relaxed) > 0) {
+            int64_t left = atomic_fetch_sub_explicit(&l->left, 1, memory_order_acquire);
+            if (left <= 0)
+                break;
+            op = l->op;
+            run_chunk(c, op, l->turns, l->end - (uint32_t)left);
+            finished++;
         }
     }
-    return false;
+    if (!finished)
+        return false;
+    *worked = true;
+    /* Until ours are counted the operation is not over. */
+    const uint32_t all = op->n_chunks;
+    if (atomic_fetch_add_explicit(&c->done, finished, memory_order_acq_rel) + finished != all)
+        return false;
+    atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
+    c->pc++;
+    return true;
 }
 
 /* Whether the run is to stop. Who finds it out calls those who wait for what will not happen. */
@@ -365,7 +430,7 @@ static void halt(tpb_run *run, core *c, bool early)
 
 /* Carries on a TPB this thread owns until it stands still, its operation is in other hands, or it
  * is time to look around. */
-static void advance(tpb_run *run, core *c)
+static void advance(tpb_run *run, core *c, uint32_t seat)
 {
     bool worked;
     for (uint32_t i = 0; i < NODES_PER_HELP; i++) {
@@ -375,8 +440,8 @@ static void advance(tpb_run *run, core *c)
             return;
         }
         if (node->kind == TPB_NODE_OP && !node->op.alone) {
-            publish(run, c, &node->op);
-            if (!help_with(c, &worked))
+            const tpb_op *begun = publish(run, c, &node->op, seat) ? &node->op : NULL;
+            if (!help_with(run, c, seat, begun, &worked))
                 return;
             continue;
         }
@@ -451,7 +516,8 @@ static bool claim(tpb_run *run, core *c)
     return true;
 }
 
-static tpb_help help(tpb_run *run)
+/* One look round; false: nothing to do. */
+static bool help(tpb_run *run, uint32_t seat)
 {
     /* Where this thread worked last: its cache has the data. */
     static _Thread_local uint32_t last;
@@ -459,37 +525,71 @@ static tpb_help help(tpb_run *run)
         uint32_t at = (last + i) % run->n;
         if (claim(run, &run->core[at])) {
             last = at;
-            advance(run, &run->core[at]);
-            return TPB_WORKED;
+            advance(run, &run->core[at], seat);
+            return true;
         }
     }
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
         bool worked = false;
-        if (help_with(&run->core[at], &worked))
-            advance(run, &run->core[at]);
+        if (help_with(run, &run->core[at], seat, NULL, &worked))
+            advance(run, &run->core[at], seat);
         if (worked)
-            return TPB_WORKED;
+            return true;
     }
-    return TPB_IDLE;
+    return false;
 }
 
-tpb_help tpb_run_help(tpb_run *run)
+/* A seat of the run, the one of last time where it is free; |*taken| false: there is none, it is
+ * shared. */
+static uint32_t sit_down(tpb_run *run, bool *taken)
 {
-    if (atomic_load_explicit(&run->halted, memory_order_acquire) == run->n)
+    static _Thread_local uint32_t last;
+    const uint32_t lanes = lanes_of(run);
+    for (uint32_t i = 0; i < lanes; i++) {
+        uint32_t seat = (last + i) % lanes, bit = 1u << seat;
+        if (!(atomic_fetch_or_explicit(&run->seats, bit, memory_order_relaxed) & bit)) {
+            last = seat;
+            *taken = true;
+            return seat;
+        }
+    }
+    *taken = false;
+    return last % lanes;
+}
+
+static bool is_done(const tpb_run *run)
+{
+    return atomic_load_explicit(&run->halted, memory_order_acquire) == run->n;
+}
+
+tpb_help tpb_run_help(tpb_run *run, const _Atomic uint32_t *wanting)
+{
+    if (is_done(run))
         return TPB_DONE;
-    uint32_t saved = _mm_getcsr();
+    bool taken, worked = false;
+    uint32_t seat = sit_down(run, &taken), saved = _mm_getcsr();
     _mm_setcsr(MXCSR_RUN);
-    tpb_help did = help(run);
+    for (uint32_t idle = 0; idle < IDLE_POLLS;) {
+        if (help(run, seat)) {
+            worked = true;
+            idle = 0;
+        } else {
+            idle++;
+            _mm_pause();
+        }
+        if (is_done(run) || !wanting || atomic_load_explicit(wanting, memory_order_relaxed) != 1)
+            break;
+    }
     _mm_setcsr(saved);
-    if (atomic_load_explicit(&run->halted, memory_order_acquire) == run->n)
-        return TPB_DONE;
-    return did;
+    if (taken)
+        atomic_fetch_and_explicit(&run->seats, ~(1u << seat), memory_order_relaxed);
+    return is_done(run) ? TPB_DONE : worked ? TPB_WORKED : TPB_IDLE;
 }
 
 void tpb_run_alone(tpb_run *run)
 {
-    while (tpb_run_help(run) != TPB_DONE)
+    while (tpb_run_help(run, NULL) != TPB_DONE)
         ;
 }
 

@@ -80,6 +80,9 @@ typedef struct tpb_order {
      * zeroed. */
     bool (*begin)(void *user);
     void *user;
+    /* As many as will help at a time; operations are cut into so many shares, at most 8. More
+     * threads may come, or fewer. 0: one. */
+    uint32_t threads;
 } tpb_order;
 void tpb_run_reset_in_turn(tpb_run *run, const tpb_order *order);
 /* Of a run that is done: it was stopped, or its beginning refused, before all programs had ended.
@@ -87,17 +90,27 @@ void tpb_run_reset_in_turn(tpb_run *run, const tpb_order *order);
 bool tpb_run_stopped(const tpb_run *run);
 /* Of a run that is done: how long its TPBs were its own, all together; by their clocks. */
 uint64_t tpb_run_busy_ns(const tpb_run *run);
-/* |wake(user)| is called whenever there may be work for one thread more: chunks to share, a TPB
- * that can go on. From any thread, often, must be cheap. */
-void tpb_run_on_work(tpb_run *run, void (*wake)(void *user), void *user);
+
+/* Called from any thread, often, must be cheap; either may be NULL. |wake(user)|: a TPB may go on
+ * that no thread in here looks at. |hint(user)|: another thread would be of use; a call may be
+ * without effect. */
+typedef struct tpb_watch {
+    void (*wake)(void *user);
+    void (*hint)(void *user);
+    void *user;
+} tpb_watch;
+/* Before the first execution. */
+void tpb_run_on_work(tpb_run *run, const tpb_watch *watch);
 
 typedef enum tpb_help { TPB_DONE, TPB_WORKED, TPB_IDLE } tpb_help;
 
-/* Does some work of the run on this thread: advances a TPB that can go on, or takes a chunk of an
+/* Does some work of the run on this thread: advances a TPB that can go on, or takes chunks of an
  * operation another thread has published. IDLE: nothing to take at the moment (others hold it).
+ * |wanting| is NULL, or how many runs there are that want a thread: as long as it is this one alone
+ * the thread stays, and looks for some microseconds before it is IDLE.
  * Thread: any number at once. Saves, sets and restores MXCSR. Returns DONE once all TPBs have
  * halted. */
-tpb_help tpb_run_help(tpb_run *run);
+tpb_help tpb_run_help(tpb_run *run, const _Atomic uint32_t *wanting);
 
 /* Runs to the end on the calling thread alone. */
 void tpb_run_alone(tpb_run *run);

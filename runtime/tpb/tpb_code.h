@@ -27,12 +27,14 @@ typedef struct tpb_unit {
     uint32_t rows, row_parts, panel_parts;
     uint32_t row_unit; /* rows that stay in one part */
     uint32_t first_chunk, n_chunks;
+    float chunk_ns; /* roughly, of one chunk on one thread */
 } tpb_unit;
 
 /* Units that depend on each other in no turn: their chunks may run in any order and at once. */
 typedef struct tpb_op {
     const tpb_unit *unit;
     uint32_t n_units, n_chunks;
+    float ns;   /* of all chunks, on one thread */
     bool alone; /* too small to be worth another thread */
 } tpb_op;
 

@@ -47,7 +47,7 @@ static void memory_fini(memory *m)
 
 static void *help(void *run)
 {
-    for (tpb_help did; (did = tpb_run_help(run)) != TPB_DONE;)
+    for (tpb_help did; (did = tpb_run_help(run, NULL)) != TPB_DONE;)
         if (did == TPB_IDLE)
             (void)sched_yield();
     return NULL;
@@ -56,6 +56,7 @@ static void *help(void *run)
 static void run_in_threads(tpb_run *run, uint32_t threads)
 {
     pthread_t thread[MAX_THREADS];
+    tpb_run_reset_in_turn(run, &(tpb_order){.threads = threads});
     for (uint32_t i = 1; i < threads; i++)
         if (pthread_create(&thread[i], NULL, help, run) != 0)
             abort();

@@ -17,11 +17,14 @@ typedef struct team {
     _Atomic bool stop;
 } team;
 
+/* Half of them stay as long as they are not wanted elsewhere. */
 static void *helper(void *arg)
 {
+    static _Atomic uint32_t helpers, wanting = 1;
     team *t = arg;
+    bool stays = atomic_fetch_add(&helpers, 1) % 2;
     while (!atomic_load(&t->stop))
-        if (tpb_run_help(t->run) != TPB_WORKED)
+        if (tpb_run_help(t->run, stays ? &wanting : NULL) != TPB_WORKED)
             sched_yield();
     return NULL;
 }
@@ -48,9 +51,10 @@ static void execute(tpb_run *run, uint32_t n, bool threads)
         if (pthread_create(&thread[i], NULL, helper, &t) != 0)
             abort();
     for (uint32_t i = 0; i < n; i++) {
+        /* Late helpers may still cut the last execution's work into other shares. */
         if (i > 0)
-            tpb_run_reset(run);
-        while (tpb_run_help(run) != TPB_DONE)
+            tpb_run_reset_in_turn(run, &(tpb_order){.threads = 1 + i % (THREADS + 1)});
+        while (tpb_run_help(run, NULL) != TPB_DONE)
             sched_yield();
     }
     atomic_store(&t.stop, true);

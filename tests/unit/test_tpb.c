@@ -45,7 +45,7 @@ static void step_to_end(tpb_run *run, uint32_t n_tpbs)
 static void *helper(void *arg)
 {
     tpb_help did;
-    while ((did = tpb_run_help(arg)) != TPB_DONE)
+    while ((did = tpb_run_help(arg, NULL)) != TPB_DONE)
         if (did == TPB_IDLE)
             sched_yield();
     return NULL;
@@ -54,6 +54,7 @@ static void *helper(void *arg)
 static void run_with_threads(tpb_run *run, uint32_t threads)
 {
     pthread_t t[8];
+    tpb_run_reset_in_turn(run, &(tpb_order){.threads = threads});
     for (uint32_t i = 0; i < threads; i++)
         cr_assert(pthread_create(&t[i], NULL, helper, run) == 0);
     for (uint32_t i = 0; i < threads; i++)
