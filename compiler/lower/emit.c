@@ -74,7 +74,8 @@ kisa_operand kcc_operand(kcc_module *m, uint32_t tpb, const kcc_view *v)
                       .dtype = (uint8_t)v->dtype,
                       .tensor = v->buf->tensor,
                       .offset = v->buf->offset + (uint64_t)v->offset,
-                      .count = {1, 1, 1, 1}};
+                      .count = {1, 1, 1, 1},
+                      .advance = {v->per_turn}};
     if (v->buf->space == KISA_WEIGHTS) {
         kcc_code *c = &m->code[tpb];
         uint64_t end = v->buf->offset + v->buf->bytes;

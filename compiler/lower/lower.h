@@ -20,17 +20,31 @@
 #include "options.h"
 #include "paged.h"
 
+typedef struct kcc_buffer kcc_buffer;
+
+/* Neighbouring nodes that run item by item of a batch, in a loop around them all; of several TPBs
+ * each has its own items and waits for no other in between. */
+typedef struct kcc_section {
+    uint32_t first, end; /* nodes [first, end) */
+    int64_t items;       /* a multiple of the TPBs */
+    /* Holds the buffers of one item, once per TPB; NULL: none. */
+    kcc_buffer *frame;
+    uint64_t frame_bytes; /* of one TPB */
+    struct kcc_section *next;
+} kcc_section;
+
 /* Storage of one or more views. */
-typedef struct kcc_buffer {
+struct kcc_buffer {
     uint32_t id;
     uint64_t bytes;
-    uint8_t space;       /* kisa_space; KISA_NONE until planned */
-    uint16_t tensor;     /* KISA_IO: which */
-    uint64_t offset;     /* in its space */
-    int32_t first, last; /* time steps of first write and last use; -1: never */
-    int32_t tpb;         /* the only TPB that touches it, or -1 */
-    bool halo_done;      /* the instructions that fill its halo have been emitted */
-} kcc_buffer;
+    uint8_t space;              /* kisa_space; KISA_NONE until planned */
+    uint16_t tensor;            /* KISA_IO: which */
+    uint64_t offset;            /* in its space */
+    int32_t first, last;        /* time steps of first write and last use; -1: never */
+    int32_t tpb;                /* the only TPB that touches it, or -1 */
+    bool halo_done;             /* the instructions that fill its halo have been emitted */
+    const kcc_section *section; /* it lies in this one's frame, with room for one item; or NULL */
+};
 
 /* A value in memory: element at sum of index * stride from |offset|. |before| and |after| are the
  * halo: elements that lie around the valid range and hold zero. */
@@ -41,7 +55,8 @@ typedef struct kcc_view {
     int64_t stride[KAENA_MAX_RANK]; /* bytes */
     int64_t offset;                 /* bytes into the buffer, of element 0 */
     int64_t before[KAENA_MAX_RANK], after[KAENA_MAX_RANK];
-    uint8_t fill; /* what a halo of bytes holds: the zero point */
+    uint8_t fill;     /* what a halo of bytes holds: the zero point */
+    int64_t per_turn; /* bytes from one turn of a section's loop to the next */
 } kcc_view;
 
 /* Instructions of one TPB under construction. */
@@ -85,7 +100,8 @@ typedef struct kcc_module {
     uint32_t n_io;
     int32_t *stage; /* per node: its TPB in a pipeline, -1: all TPBs by parts */
     uint32_t *time; /* per node: its step of time; a barrier stands between times when sharded */
-    kcc_code *code; /* per TPB */
+    kcc_section *sections; /* in order */
+    kcc_code *code;        /* per TPB */
     kcc_weights *weights;
     kaena_arena *weights_arena;       /* packed data; lives until the NEFF is written */
     struct kcc_packed_entry **packed; /* pack.c's table */

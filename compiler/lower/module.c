@@ -78,12 +78,79 @@ static void emit_barrier(kcc_module *m, uint32_t nth)
     }
 }
 
+/* The view of one item: of TPB |tpb|'s first, and where the loop's turns lead from there. */
+static kcc_view item_view(const kcc_module *m, const kcc_section *s, const kcc_view *whole,
+                          uint32_t tpb)
+{
+    kcc_view item = *whole;
+    item.shape.dim[0] = 1;
+    if (whole->buf->section) {
+        item.offset += (int64_t)(tpb * s->frame_bytes);
+        return item;
+    }
+    item.offset += s->items / m->n_tpbs * tpb * whole->stride[0];
+    item.per_turn = whole->stride[0];
+    return item;
+}
+
+/* Gives every value that the section touches its view for TPB |tpb|, or, where it has one, back
+ * that of all items: |whole|, of inputs and outputs, node by node. */
+static void set_views(kcc_module *m, const kcc_section *s, const kcc_view *whole, uint32_t tpb,
+                      bool items)
+{
+    uint32_t at = 0;
+    for (uint32_t i = s->first; i < s->end; i++) {
+        const kgr_node *n = m->node[i];
+        for (uint32_t k = 0; k < n->n_in + n->n_out; k++, at++) {
+            const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
+            if (!v || !whole[at].buf || whole[at].buf->space == KISA_WEIGHTS)
+                continue;
+            bool one = items || whole[at].buf->section;
+            kcc_view view = one ? item_view(m, s, &whole[at], tpb) : whole[at];
+            whole[at].buf->halo_done = false;
+            kcc_view_set(m, v, &view);
+        }
+    }
+}
+
+static kaena_status emit_section(kcc_module *m, const kcc_section *s, kaena_err *err)
+{
+    uint32_t n_views = 0;
+    for (uint32_t i = s->first; i < s->end; i++)
+        n_views += m->node[i]->n_in + m->node[i]->n_out;
+    kcc_view *whole = KAENA_NEW_N(m->arena, kcc_view, n_views), *next = whole;
+    for (uint32_t i = s->first; i < s->end; i++) {
+        const kgr_node *n = m->node[i];
+        for (uint32_t k = 0; k < n->n_in + n->n_out; k++, next++) {
+            const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
+            if (v)
+                *next = *kcc_view_of(m, v);
+        }
+    }
+    for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        set_views(m, s, whole, t, true);
+        kcc_loop(m, t, (uint32_t)(s->items / m->n_tpbs));
+        for (uint32_t i = s->first; i < s->end; i++)
+            KAENA_TRY(emit_node(m, m->node[i], t, 0, 1, err));
+        kcc_end(m, t);
+    }
+    set_views(m, s, whole, 0, false);
+    return KAENA_OK;
+}
+
 static kaena_status emit_sharded(kcc_module *m, kaena_err *err)
 {
     uint32_t barriers = 0;
+    const kcc_section *s = m->sections;
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         if (m->n_tpbs > 1 && i > 0 && m->time[i] != m->time[i - 1])
             emit_barrier(m, ++barriers);
+        if (s && i == s->first) {
+            KAENA_TRY(emit_section(m, s, err));
+            i = s->end - 1;
+            s = s->next;
+            continue;
+        }
         for (uint32_t t = 0; t < m->n_tpbs; t++)
             KAENA_TRY(emit_node(m, m->node[i], t, t, m->n_tpbs, err));
     }

@@ -62,20 +62,32 @@ void kcc_cut_evenly(const double *cost, uint32_t n, uint32_t parts, int32_t *par
     }
 }
 
-/* A new time begins where a node reads what was written in the current one. */
+/* The node reads what was written in time |now|. */
+static bool reads_now(const kcc_module *m, const kgr_node *n, const uint32_t *written, uint32_t now)
+{
+    for (uint32_t k = 0; k < n->n_in; k++) {
+        const kcc_buffer *b = n->in[k] ? kcc_view_of(m, n->in[k])->buf : NULL;
+        if (b && b->space != KISA_WEIGHTS && written[b->id] == now)
+            return true;
+    }
+    return false;
+}
+
+/* A new time begins where a node reads what was written in the current one; a section is one time.
+ */
 static void find_times(kcc_module *m)
 {
     uint32_t now = 0, *written = KAENA_NEW_N(m->arena, uint32_t, m->n_buffers);
+    const kcc_section *s = m->sections;
     memset(written, 0xff, m->n_buffers * sizeof *written);
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const kgr_node *n = m->node[i];
-        for (uint32_t k = 0; k < n->n_in; k++) {
-            const kcc_buffer *b = n->in[k] ? kcc_view_of(m, n->in[k])->buf : NULL;
-            if (b && b->space != KISA_WEIGHTS && written[b->id] == now) {
-                now++;
-                break;
-            }
-        }
+        bool border = s && (i == s->first || i == s->end);
+        s = s && i == s->end ? s->next : s;
+        border = border || (s && i == s->first);
+        bool inside = s && i >= s->first;
+        if (i > 0 && (border || (!inside && reads_now(m, n, written, now))))
+            now++;
         for (uint32_t k = 0; k < n->n_out; k++)
             written[kcc_view_of(m, n->out[k])->buf->id] = now;
         m->time[i] = now;
@@ -91,6 +103,7 @@ kaena_status kcc_place(kcc_module *m, kaena_err *err)
     if (!pipeline) {
         for (uint32_t i = 0; i < m->n_nodes; i++)
             m->stage[i] = -1;
+        kcc_find_sections(m);
         if (m->n_tpbs > 1) {
             find_times(m);
             return KAENA_OK;

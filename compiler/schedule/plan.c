@@ -153,16 +153,18 @@ uint64_t kcc_lower_bound(const kcc_live *live, uint32_t n)
     return (uint64_t)most;
 }
 
-/* Node |i| reads or writes |b|. */
-static void touch(const kcc_module *m, uint32_t i, kcc_buffer *b, bool *seen)
+/* Node |i|, of section |s| or none, reads or writes |b|. */
+static void touch(const kcc_module *m, uint32_t i, const kcc_section *s, kcc_buffer *b, bool *seen)
 {
     if (b->space == KISA_WEIGHTS || b->space == KISA_IO)
         return;
-    int32_t t = (int32_t)m->time[i];
-    if (b->first < 0 || t < b->first)
-        b->first = t;
-    if (t > b->last)
-        b->last = t;
+    /* In a frame the nodes follow each other; what lies outside is there in every turn. */
+    int32_t first = (int32_t)(b->section ? i : m->time[s ? s->first : i]),
+            last = (int32_t)(b->section ? i : m->time[s ? s->end - 1 : i]);
+    if (b->first < 0 || first < b->first)
+        b->first = first;
+    if (last > b->last)
+        b->last = last;
     b->tpb = !seen[b->id] || b->tpb == m->stage[i] ? m->stage[i] : -1;
     seen[b->id] = true;
 }
@@ -172,13 +174,15 @@ static void find_lives(kcc_module *m)
 {
     bool *seen = KAENA_NEW_N(m->arena, bool, m->n_buffers);
     kcc_paged index = {0}; /* 1 + place of the node, at the id of its first result */
+    const kcc_section *s = m->sections;
     for (uint32_t i = 0; i < m->n_nodes; i++) {
         const kgr_node *n = m->node[i];
+        s = s && i == s->end ? s->next : s;
         for (uint32_t k = 0; k < n->n_in + n->n_out; k++) {
             const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
             kcc_buffer *b = v ? kcc_view_of(m, v)->buf : NULL;
             if (b)
-                touch(m, i, b, seen);
+                touch(m, i, s && i >= s->first ? s : NULL, b, seen);
         }
         if (n->n_out)
             *(uint32_t *)kcc_paged_at(&index, m->arena, n->out[0]->id, sizeof(uint32_t)) = i + 1;
@@ -186,7 +190,42 @@ static void find_lives(kcc_module *m)
     for (const kcc_workspace *w = m->workspace; w; w = w->next) {
         const uint32_t *i = kcc_paged_find(&index, w->node->out[0]->id, sizeof *i);
         if (i && *i)
-            touch(m, *i - 1, w->buf, seen);
+            touch(m, *i - 1, NULL, w->buf, seen);
+    }
+}
+
+/* Plans what lives for one item of each section into its frame. */
+static void plan_frames(kcc_module *m)
+{
+    kcc_live *live = KAENA_NEW_N(m->arena, kcc_live, m->n_buffers);
+    kcc_buffer **of = KAENA_NEW_N(m->arena, kcc_buffer *, m->n_buffers);
+    for (kcc_section *s = m->sections; s; s = s->next) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < m->n_buffers; i++)
+            if (m->buffer[i]->section == s) {
+                const kcc_buffer *b = of[n] = m->buffer[i];
+                live[n++] = (kcc_live){b->bytes, b->first, b->last, 0};
+            }
+        if (n == 0)
+            continue;
+        s->frame_bytes = kaena_align_up(kcc_pack_live(live, n, INT64_MAX), 64);
+        for (uint32_t i = 0; i < n; i++)
+            of[i]->offset = live[i].offset;
+        s->frame = kcc_buffer_add(m, s->frame_bytes * m->n_tpbs);
+        s->frame->first = (int32_t)m->time[s->first];
+        s->frame->last = (int32_t)m->time[s->end - 1];
+    }
+}
+
+/* Frames have their places: their buffers lie in there. */
+static void place_in_frames(kcc_module *m)
+{
+    for (uint32_t i = 0; i < m->n_buffers; i++) {
+        kcc_buffer *b = m->buffer[i];
+        if (b->section) {
+            b->space = b->section->frame->space;
+            b->offset += b->section->frame->offset;
+        }
     }
 }
 
@@ -198,7 +237,8 @@ static uint64_t plan_space(kcc_module *m, uint8_t space, int32_t tpb, uint64_t l
     uint32_t n = 0;
     for (uint32_t i = 0; i < m->n_buffers; i++) {
         kcc_buffer *b = m->buffer[i];
-        if (b->space != KISA_NONE || b->first < 0 || (space == KISA_SB && b->tpb != tpb))
+        if (b->space != KISA_NONE || b->section || b->first < 0 ||
+            (space == KISA_SB && b->tpb != tpb))
             continue;
         of[n] = b;
         live[n++] = (kcc_live){b->bytes, b->first, b->last, 0};
@@ -219,6 +259,7 @@ static uint64_t plan_space(kcc_module *m, uint8_t space, int32_t tpb, uint64_t l
 kaena_status kcc_plan(kcc_module *m, kaena_err *err)
 {
     find_lives(m);
+    plan_frames(m);
     /* SB belongs to one TPB: what several touch lies in SCRATCH. */
     bool pipeline = m->n_nodes && m->stage[0] >= 0;
     if (pipeline || m->n_tpbs == 1) {
@@ -228,6 +269,7 @@ kaena_status kcc_plan(kcc_module *m, kaena_err *err)
         }
     }
     m->scratch_bytes = plan_space(m, KISA_SCRATCH, -1, SCRATCH_LIMIT);
+    place_in_frames(m);
     for (uint32_t i = 0; i < m->n_buffers; i++)
         if (m->buffer[i]->space == KISA_NONE && m->buffer[i]->first >= 0)
             return KAENA_FAIL(err, RESOURCE_EXHAUSTED,

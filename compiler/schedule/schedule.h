@@ -4,8 +4,11 @@
 
 #include "lower.h"
 
-/* Requires: laid out. Establishes: m->stage, m->time. */
+/* Requires: laid out. Establishes: m->stage, m->time, m->sections. */
 kaena_status kcc_place(kcc_module *m, kaena_err *err) KAENA_CHECKED;
+
+/* Requires: laid out, sharded. Establishes: m->sections; buffers of one item are smaller. */
+void kcc_find_sections(kcc_module *m);
 
 /* Requires: placed. Establishes: space and offset of every buffer, m->sb_bytes, m->scratch_bytes.
  * Bits do not depend on it. */

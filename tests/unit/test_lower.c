@@ -313,6 +313,30 @@ static const graph_case cases[] = {
 };
 #define N_CASES (sizeof cases / sizeof *cases)
 
+/* Batches that outgrow a cache: a section ends at the constant that differs from item to item, and
+ * before the product of few rows. */
+static const graph_case batches[] = {
+    {"batch by items",
+     "graph \"g\" { input %x: float32[4,3,64,64] const %w: float32[24,3,3,3] = random 1 "
+     "const %v: float32[24,48,3,3] = random 2 const %u: float32[24,9] = random 3 "
+     "%a: none[*] = Conv(%x, %w) {pads=[1,1,1,1]} %r: none[*] = Relu(%a) "
+     "%p: none[*] = MaxPool(%r) {kernel_shape=[3,3], strides=[1,1], pads=[1,1,1,1]} "
+     "%c: none[*] = Concat(%r, %p) {axis=1} %d: none[*] = Conv(%c, %v) {pads=[1,1,1,1]} "
+     "%e: none[*] = Add(%d, %r) %f: none[*] = Relu(%e) %g: none[*] = GlobalAveragePool(%f) "
+     "%h: none[*] = Flatten(%g) %y: none[*] = MatMul(%h, %u) output %y output %f }",
+     1e-5},
+    {"items of their own in between",
+     "graph \"g\" { input %x: float32[6,8,48,48] const %w: float32[24,8,3,3] = random 1 "
+     "const %k: float32[6,24,1,1] = random 2 const %v: float32[24,24,3,3] = random 3 "
+     "const %d: float32[24,1,3,3] = random 4 const %q: float32[1,24,1,1] = random 5 "
+     "%a: none[*] = Conv(%x, %w) {pads=[1,1,1,1]} %l: none[*] = LRN(%a) {size=5} "
+     "%b: none[*] = Mul(%l, %k) %c: none[*] = Conv(%b, %v) {pads=[1,1,1,1]} "
+     "%e: none[*] = Conv(%c, %d) {group=24, pads=[1,1,1,1]} %f: none[*] = Mul(%e, %q) "
+     "%g: none[*] = Add(%f, %b) output %g }",
+     1e-5},
+};
+#define N_BATCHES (sizeof batches / sizeof *batches)
+
 static const uint32_t tpb_counts[] = {1, 2, 3, 4, 16};
 
 KTEST(lower, verifies_for_any_tpbs)
@@ -340,6 +364,26 @@ KTEST(lower, bits_do_not_depend_on_the_schedule)
 {
     for (size_t i = 0; i < N_CASES; i++)
         check_bits(&cases[i], tpb_counts, sizeof tpb_counts / sizeof *tpb_counts);
+}
+
+KTEST(lower, batches_run_item_by_item)
+{
+    static const uint32_t counts[] = {1, 2, 3}, sections[N_BATCHES][3] = {{1, 1, 0}, {2, 2, 2}};
+    for (size_t i = 0; i < N_BATCHES; i++) {
+        check_against_reference(&batches[i]);
+        check_bits(&batches[i], counts, sizeof counts / sizeof *counts);
+        for (size_t n = 0; n < sizeof counts / sizeof *counts; n++) {
+            lowered l;
+            lower_text(&l, batches[i].text, KCC_CAST_NONE, KCC_OPTIMIZE_LATENCY, counts[n], true);
+            uint32_t found = 0;
+            for (const kcc_section *s = l.module->sections; s; s = s->next, found++)
+                cr_assert(s->frame && s->frame_bytes * (uint64_t)s->items > 1 << 20,
+                          "%s: nothing lives for one item", batches[i].name);
+            cr_assert(found == sections[i][n], "%s: %u sections for %u TPBs", batches[i].name,
+                      found, counts[n]);
+            kaena_arena_fini(&l.arena);
+        }
+    }
 }
 
 /* What comes from a host step, whatever operator made it, is never written in place by this one. */
