@@ -12,7 +12,8 @@
  *   MM_START(p)        a first accumulator (p: int32_t const *, INT8's start)
  *   MM_LOAD(p), MM_STORE(p, v)        accumulators in memory
  *   MM_VF(v)           MM_PARTS vectors at v as one vf of simd.h
- *   MM_FINISH          optional: bytes of a dst element of the type finished in registers, with
+ *   MM_FINISH          optional: bytes of a dst element of the type finished in registers, besides
+ *                      F32, with
  *   MM_WIDEN(p)        its 16 elements at p as floats, and
  *   MM_NARROW(p, y)    their store;
  *   MM_NARROW2(p, y, z) optional: 32 at once
@@ -85,28 +86,32 @@ MM_INLINE MM_ID(_columns) MM_ID(_panel)(const mm_block *b, int j)
 }
 
 /* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. */
-MM_INLINE vf MM_ID(_value)(const MM_ID(_columns) * c, vf acc, const uint8_t *residual)
+MM_INLINE vf MM_ID(_value)(const MM_ID(_columns) * c, vf acc, const uint8_t *residual,
+                           const bool floats)
 {
     vf y = v_fma(acc, c->scale, c->bias);
     if (c->has_residual)
-        y = v_add(y, MM_WIDEN(residual));
+        y = v_add(y, floats ? vi_as_vf(vi_load(residual)) : MM_WIDEN(residual));
     return v_min(c->high, v_max(c->low, y));
 }
 
+/* |floats|: dst and residual are F32. */
 MM_INLINE void MM_ID(_finish)(const mm_block *b, MM_VEC acc[][4 * MM_PARTS], const int rows,
-                              const int panels)
+                              const int panels, const bool floats)
 {
-    const int step = MM_PANEL * MM_FINISH;
+    const int step = MM_PANEL * (floats ? 4 : MM_FINISH);
     int j = 0;
 #ifdef MM_NARROW2
-    MM_UNROLL for (; j + 1 < panels; j += 2)
+    const int pairs = floats ? 0 : panels / 2;
+    MM_UNROLL for (; j < 2 * pairs; j += 2)
     {
         const MM_ID(_columns) c = MM_ID(_panel)(b, j), d = MM_ID(_panel)(b, j + 1);
         MM_UNROLL for (int i = 0; i < rows; i++)
         {
             const uint8_t *r = b->residual[i] + j * step;
-            MM_NARROW2(b->dst[i] + j * step, MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), r),
-                       MM_ID(_value)(&d, MM_VF(acc[i] + (j + 1) * MM_PARTS), r + step));
+            MM_NARROW2(b->dst[i] + j * step,
+                       MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), r, false),
+                       MM_ID(_value)(&d, MM_VF(acc[i] + (j + 1) * MM_PARTS), r + step, false));
         }
     }
 #endif
@@ -114,8 +119,14 @@ MM_INLINE void MM_ID(_finish)(const mm_block *b, MM_VEC acc[][4 * MM_PARTS], con
     {
         const MM_ID(_columns) c = MM_ID(_panel)(b, j);
         MM_UNROLL for (int i = 0; i < rows; i++)
-            MM_NARROW(b->dst[i] + j * step,
-                      MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), b->residual[i] + j * step));
+        {
+            const vf y =
+                MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), b->residual[i] + j * step, floats);
+            if (floats)
+                vi_store(b->dst[i] + j * step, vf_as_vi(y));
+            else
+                MM_NARROW(b->dst[i] + j * step, y);
+        }
     }
 }
 #endif
@@ -167,7 +178,10 @@ MM_INLINE void MM_ID(_tile)(const mm_block *b, const int rows, const int panels)
     }
 #ifdef MM_FINISH
     if (b->finish) {
-        MM_ID(_finish)(b, acc, rows, panels);
+        if (b->floats)
+            MM_ID(_finish)(b, acc, rows, panels, true);
+        else
+            MM_ID(_finish)(b, acc, rows, panels, false);
         return;
     }
 #endif

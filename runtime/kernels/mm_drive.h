@@ -46,8 +46,9 @@ typedef struct mm_block {
     /* Accumulators go to c + 64 * row, and come from there if |accumulate| ... */
     float *c;
     bool accumulate;
-    /* ... unless finish: bias, residual and clamp in registers, dst of the family's own type. */
-    bool finish;
+    /* ... unless finish: bias, residual and clamp in registers, dst of the family's own type or,
+     * |floats|, F32. */
+    bool finish, floats;
     bool has_residual;
     uint8_t *dst[MM_MAX_ROWS];
     const uint8_t *residual[MM_MAX_ROWS];
@@ -62,7 +63,7 @@ typedef struct mm_family {
     uint32_t panels;                                 /* most panels of a tile */
     uint32_t rows[5];                                /* most rows of a tile, by panels */
     const mm_tile_function (*tile)[MM_MAX_ROWS + 1]; /* [panels][rows] */
-    kaena_dtype finish; /* dst type that tiles finish in registers; NONE: no such */
+    kaena_dtype finish; /* dst type that tiles finish in registers besides F32; NONE: no such */
     bool integer;
     void (*drain)(const ker_drain_args *a);
     void (*quant)(const ker_quant_args *a, uint32_t row0, uint32_t row1);
@@ -171,13 +172,14 @@ static inline bool mm_can_finish(const ker_mm_args *a, const mm_family *f)
 {
     size_t bytes = a->dst.dtype == KAENA_F32 ? 4 : 2;
     const ker_epilogue *ep = &a->ep;
-    if (f->finish == KAENA_DTYPE_NONE || a->dst.dtype != f->finish || a->quantise)
+    if (f->finish == KAENA_DTYPE_NONE || a->quantise ||
+        (a->dst.dtype != f->finish && a->dst.dtype != KAENA_F32))
         return false;
     if (a->dst.count[3] != a->panels * MM_PANEL || a->dst.stride[3] != (int64_t)bytes)
         return false;
     if (ep->func != KAENA_ACT_IDENTITY && ep->func != KAENA_ACT_RELU && ep->func != KAENA_ACT_CLIP)
         return false;
-    return !a->residual.p || (a->residual.dtype == f->finish && !ep->residual_after &&
+    return !a->residual.p || (a->residual.dtype == a->dst.dtype && !ep->residual_after &&
                               a->residual.stride[3] == (int64_t)bytes);
 }
 
@@ -223,6 +225,7 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
     b.start = start;
     b.accumulate = a->psum && a->accumulate;
     b.finish = !a->psum && mm_can_finish(a, f);
+    b.floats = a->dst.dtype == KAENA_F32;
     b.has_residual = a->residual.p != NULL;
     b.scale = scale;
     b.bias = bias;
