@@ -15,10 +15,10 @@ static bool is_const(const kgr_value *v)
 /* The node's emitter treats dimension 0 as a batch and takes its extent from the views. */
 static bool works_by_item(const kgr_node *n)
 {
-    static kcc_emit_fn *const emitters[] = {
-        kcc_emit_conv, kcc_emit_pool,   kcc_emit_global_pool, kcc_emit_lrn,
-        kcc_emit_resize, kcc_emit_batch_norm, kcc_emit_unary, kcc_emit_binary,
-        kcc_emit_variadic, kcc_emit_cast, kcc_emit_concat, kcc_emit_move};
+    static kcc_emit_fn *const emitters[] = {kcc_emit_conv,  kcc_emit_pool,   kcc_emit_global_pool,
+                                            kcc_emit_lrn,   kcc_emit_resize, kcc_emit_batch_norm,
+                                            kcc_emit_unary, kcc_emit_binary, kcc_emit_variadic,
+                                            kcc_emit_cast,  kcc_emit_concat, kcc_emit_move};
     const kcc_row *row = kcc_row_of(n->op);
     if (kgr_attr_find(n, KCC_PANELS))
         return false;
@@ -128,8 +128,7 @@ void kcc_find_sections(kcc_module *m)
             most = bytes > most ? bytes : most;
             product = product || kcc_row_of(m->node[end]->op)->emit == kcc_emit_conv;
         }
-        if (end - first > 1 && product && most > CACHE_BYTES && items > 1 &&
-            items % m->n_tpbs == 0)
+        if (end - first > 1 && product && most > CACHE_BYTES && items > 1 && items % m->n_tpbs == 0)
             add_section(m, first, end, items);
         end = end > first ? end : first + 1;
     }

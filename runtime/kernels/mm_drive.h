@@ -79,8 +79,13 @@ typedef struct mm_cursor {
 
 static inline void mm_cursor_init(mm_cursor *c, const ker_mm_args *a, uint32_t row)
 {
-    uint32_t c1 = a->x.count[1], c2 = a->x.count[2];
-    uint32_t i2 = row % c2, i1 = row / c2 % c1, i0 = row / c2 / c1;
+    const uint32_t c1 = a->x.count[1], c2 = a->x.count[2];
+    uint32_t i2 = row, i1 = 0, i0 = 0;
+    if (row >= c2) {
+        i2 = row % c2;
+        i1 = row / c2 % c1;
+        i0 = row / c2 / c1;
+    }
     c->a = a;
     c->i1 = i1;
     c->i2 = i2;
@@ -233,7 +238,8 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
             : a->ep.func == KAENA_ACT_CLIP ? a->ep.alpha
                                            : -INFINITY;
     b.high = a->ep.func == KAENA_ACT_CLIP ? a->ep.beta : INFINITY;
-    memset(start, 0, sizeof start);
+    if (f->integer)
+        memset(start, 0, sizeof start);
     if (f->integer && a->x.dtype == KAENA_I8) {
         b.flip = 0x80808080;
         mm_offset_columns(a, f, b, start);
@@ -288,6 +294,10 @@ static inline void mm_run(const ker_mm_args *a, const mm_family *f, uint32_t row
 {
     if (row0 >= row1)
         return;
+    if (a->panels <= f->panels && (a->psum || a->dst.count[3] <= a->panels * MM_PANEL)) {
+        mm_rows(a, f, row0, row1);
+        return;
+    }
     for (uint32_t p = 0; p < a->panels; p += f->panels) {
         ker_mm_args part = *a;
         uint32_t column = p * MM_PANEL;
