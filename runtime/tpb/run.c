@@ -23,6 +23,7 @@
  *
  * A cache line takes as long from processor to processor as hundreds of multiply-adds, so a lane is
  * one line with all that its taker reads, and the publisher has its first chunk without asking. */
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -336,11 +337,46 @@ static uint32_t share_end(const tpb_op *op, uint32_t part, uint32_t parts)
     return u->first_chunk + (chunks < u->n_chunks ? chunks : u->n_chunks);
 }
 
+/* A thread that is preempted with a chunk in hand keeps all others waiting for it. Where that has
+ * happened it gives its processor away itself, often and with nothing in hand. */
+typedef struct pace {
+    uint64_t now, slice_began, contended_until; /* nanoseconds */
+} pace;
+
+#define PREEMPTED_NS 1000000   /* chunks take some 10 microseconds */
+#define CONTENDED_NS 100000000 /* how long it is believed */
+#define SLICE_NS 1000000       /* shorter than the scheduler's */
+
+static bool slice_is_over(const pace *p)
+{
+    return p->now < p->contended_until && p->now - p->slice_began > SLICE_NS;
+}
+
+static void give_way(pace *p)
+{
+    (void)sched_yield();
+    p->slice_began = p->now = now_ns();
+}
+
+/* A chunk of a published operation that this thread has promised to run. */
+static void run_promised(const core *c, const tpb_op *op, const uint32_t *turns, uint32_t chunk,
+                         pace *p)
+{
+    run_chunk(c, op, turns, chunk);
+    uint64_t ended = now_ns();
+    if (ended - p->now > PREEMPTED_NS) {
+        p->contended_until = ended + CONTENDED_NS;
+        p->slice_began = ended;
+    }
+    p->now = ended;
+}
+
 /* Offers the chunks of an operation to all threads, all but the first of lane |seat|: that is the
- * caller's, who runs it here. False: the lane has none. */
-static bool publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat)
+ * caller's, who runs it here. False: the lane has none, or it is somebody else's turn. */
+static bool publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat, pace *p)
 {
     const uint32_t lanes = lanes_of(run);
+    const bool away = slice_is_over(p);
     uint32_t begin = 0, first = UINT32_MAX;
     atomic_store_explicit(&c->done, 0, memory_order_relaxed);
     atomic_store_explicit(&c->state, PUBLISHED, memory_order_relaxed);
@@ -349,22 +385,37 @@ static bool publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat
         l->op = op;
         l->end = share_end(op, i + 1, lanes);
         memcpy(l->turns, c->turns, sizeof l->turns);
-        if (i == seat && begin < l->end)
+        if (i == seat && !away && begin < l->end)
             first = begin++;
         atomic_store_explicit(&l->left, l->end - begin, memory_order_release);
         begin = l->end;
     }
     if (run->watch.hint)
         run->watch.hint(run->watch.user);
+    if (away)
+        give_way(p);
     if (first != UINT32_MAX)
-        run_chunk(c, op, c->turns, first);
+        run_promised(c, op, c->turns, first, p);
     return first != UINT32_MAX;
+}
+
+/* Counts |n| chunks of the operation. True: they were the last, and this thread owns the TPB now.
+ */
+static bool count_finished(core *c, const tpb_op *op, uint32_t n)
+{
+    const uint32_t all = op->n_chunks; /* until ours are counted it is not over */
+    if (atomic_fetch_add_explicit(&c->done, n, memory_order_acq_rel) + n != all)
+        return false;
+    atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
+    c->pc++;
+    return true;
 }
 
 /* Runs chunks of the published operation as long as there are any, those of lane |seat| first;
  * |op| is not NULL where this thread has already run one. True: it has finished the last one and
  * owns the TPB now. */
-static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *op, bool *worked)
+static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *op, pace *p,
+                      bool *worked)
 {
     const uint32_t lanes = lanes_of(run);
     uint32_t finished = op ? 1 : 0;
@@ -375,20 +426,19 @@ static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *
             if (left <= 0)
                 break;
             op = l->op;
-            run_chunk(c, op, l->turns, l->end - (uint32_t)left);
+            run_promised(c, op, l->turns, l->end - (uint32_t)left, p);
             finished++;
+            *worked = true;
+            if (!slice_is_over(p))
+                continue;
+            if (count_finished(c, op, finished))
+                return true;
+            finished = 0;
+            give_way(p);
         }
     }
-    if (!finished)
-        return false;
-    *worked = true;
-    /* Until ours are counted the operation is not over. */
-    const uint32_t all = op->n_chunks;
-    if (atomic_fetch_add_explicit(&c->done, finished, memory_order_acq_rel) + finished != all)
-        return false;
-    atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
-    c->pc++;
-    return true;
+    *worked = *worked || finished;
+    return finished && count_finished(c, op, finished);
 }
 
 /* Whether the run is to stop. Who finds it out calls those who wait for what will not happen. */
@@ -430,9 +480,9 @@ static void halt(tpb_run *run, core *c, bool early)
 
 /* Carries on a TPB this thread owns until it stands still, its operation is in other hands, or it
  * is time to look around. */
-static void advance(tpb_run *run, core *c, uint32_t seat)
+static void advance(tpb_run *run, core *c, uint32_t seat, pace *p)
 {
-    bool worked;
+    bool worked = false;
     for (uint32_t i = 0; i < NODES_PER_HELP; i++) {
         const tpb_node *node = &c->code->node[c->pc];
         if (is_stopped(run, c)) {
@@ -440,8 +490,8 @@ static void advance(tpb_run *run, core *c, uint32_t seat)
             return;
         }
         if (node->kind == TPB_NODE_OP && !node->op.alone) {
-            const tpb_op *begun = publish(run, c, &node->op, seat) ? &node->op : NULL;
-            if (!help_with(run, c, seat, begun, &worked))
+            const tpb_op *begun = publish(run, c, &node->op, seat, p) ? &node->op : NULL;
+            if (!help_with(run, c, seat, begun, p, &worked))
                 return;
             continue;
         }
@@ -521,19 +571,21 @@ static bool help(tpb_run *run, uint32_t seat)
 {
     /* Where this thread worked last: its cache has the data. */
     static _Thread_local uint32_t last;
+    static _Thread_local pace p;
+    p.now = now_ns();
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
         if (claim(run, &run->core[at])) {
             last = at;
-            advance(run, &run->core[at], seat);
+            advance(run, &run->core[at], seat, &p);
             return true;
         }
     }
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
         bool worked = false;
-        if (help_with(run, &run->core[at], seat, NULL, &worked))
-            advance(run, &run->core[at], seat);
+        if (help_with(run, &run->core[at], seat, NULL, &p, &worked))
+            advance(run, &run->core[at], seat, &p);
         if (worked)
             return true;
     }
