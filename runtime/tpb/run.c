@@ -371,9 +371,23 @@ static void run_promised(const core *c, const tpb_op *op, const uint32_t *turns,
     p->now = ended;
 }
 
-/* Offers the chunks of an operation to all threads, all but the first of lane |seat|: that is the
- * caller's, who runs it here. False: the lane has none, or it is somebody else's turn. */
-static bool publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat, pace *p)
+/* Counts |n| chunks of the operation as finished. True: they were the last, and this thread owns
+ * the TPB now. */
+static bool count_finished(core *c, const tpb_op *op, uint32_t n)
+{
+    /* Until ours are counted it is not over. The publisher counts one more. */
+    const uint32_t all = op->n_chunks + 1;
+    if (atomic_fetch_add_explicit(&c->done, n, memory_order_acq_rel) + n != all)
+        return false;
+    atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
+    c->pc++;
+    return true;
+}
+
+/* Offers the chunks of an operation to all threads, all but the first of lane |seat|, if it has
+ * one: that is run here, unless it is somebody else's turn. Returns what the caller has still to
+ * count: as long as that is more than 0 the operation is not over. */
+static uint32_t publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat, pace *p)
 {
     const uint32_t lanes = lanes_of(run);
     const bool away = slice_is_over(p);
@@ -382,46 +396,41 @@ static bool publish(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat
     atomic_store_explicit(&c->state, PUBLISHED, memory_order_relaxed);
     for (uint32_t i = 0; i < lanes; i++) {
         lane *l = &c->lane[i];
+        const uint32_t end = share_end(op, i + 1, lanes);
         l->op = op;
-        l->end = share_end(op, i + 1, lanes);
+        l->end = end;
         memcpy(l->turns, c->turns, sizeof l->turns);
-        if (i == seat && !away && begin < l->end)
+        if (i == seat && !away && begin < end)
             first = begin++;
-        atomic_store_explicit(&l->left, l->end - begin, memory_order_release);
-        begin = l->end;
+        atomic_store_explicit(&l->left, end - begin, memory_order_release);
+        begin = end;
     }
     if (run->watch.hint)
         run->watch.hint(run->watch.user);
-    if (away)
-        give_way(p);
-    if (first != UINT32_MAX)
-        run_promised(c, op, c->turns, first, p);
-    return first != UINT32_MAX;
-}
-
-/* Counts |n| chunks of the operation. True: they were the last, and this thread owns the TPB now.
- */
-static bool count_finished(core *c, const tpb_op *op, uint32_t n)
-{
-    const uint32_t all = op->n_chunks; /* until ours are counted it is not over */
-    if (atomic_fetch_add_explicit(&c->done, n, memory_order_acq_rel) + n != all)
-        return false;
-    atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
-    c->pc++;
-    return true;
+    if (first == UINT32_MAX)
+        return 1;
+    run_promised(c, op, c->turns, first, p);
+    return 2;
 }
 
 /* Runs chunks of the published operation as long as there are any, those of lane |seat| first;
- * |op| is not NULL where this thread has already run one. True: it has finished the last one and
- * owns the TPB now. */
-static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *op, pace *p,
-                      bool *worked)
+ * |op|: NULL, or the one of which this thread has |finished| still to count. True: it has finished
+ * the last one and owns the TPB now. */
+static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *op,
+                      uint32_t finished, pace *p, bool *worked)
 {
     const uint32_t lanes = lanes_of(run);
-    uint32_t finished = op ? 1 : 0;
     for (uint32_t i = 0; i < lanes; i++) {
         lane *l = &c->lane[(seat + i) % lanes];
-        while (atomic_load_explicit(&l->left, memory_order_relaxed) > 0) {
+        for (;;) {
+            if (slice_is_over(p)) {
+                if (finished && count_finished(c, op, finished))
+                    return true;
+                finished = 0;
+                give_way(p);
+            }
+            if (atomic_load_explicit(&l->left, memory_order_relaxed) <= 0)
+                break;
             int64_t left = atomic_fetch_sub_explicit(&l->left, 1, memory_order_acquire);
             if (left <= 0)
                 break;
@@ -429,15 +438,8 @@ static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *
             run_promised(c, op, l->turns, l->end - (uint32_t)left, p);
             finished++;
             *worked = true;
-            if (!slice_is_over(p))
-                continue;
-            if (count_finished(c, op, finished))
-                return true;
-            finished = 0;
-            give_way(p);
         }
     }
-    *worked = *worked || finished;
     return finished && count_finished(c, op, finished);
 }
 
@@ -490,8 +492,8 @@ static void advance(tpb_run *run, core *c, uint32_t seat, pace *p)
             return;
         }
         if (node->kind == TPB_NODE_OP && !node->op.alone) {
-            const tpb_op *begun = publish(run, c, &node->op, seat, p) ? &node->op : NULL;
-            if (!help_with(run, c, seat, begun, p, &worked))
+            uint32_t held = publish(run, c, &node->op, seat, p);
+            if (!help_with(run, c, seat, &node->op, held, p, &worked))
                 return;
             continue;
         }
@@ -584,7 +586,7 @@ static bool help(tpb_run *run, uint32_t seat)
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
         bool worked = false;
-        if (help_with(run, &run->core[at], seat, NULL, &p, &worked))
+        if (help_with(run, &run->core[at], seat, NULL, 0, &p, &worked))
             advance(run, &run->core[at], seat, &p);
         if (worked)
             return true;
