@@ -422,15 +422,13 @@ static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *
     const uint32_t lanes = lanes_of(run);
     for (uint32_t i = 0; i < lanes; i++) {
         lane *l = &c->lane[(seat + i) % lanes];
-        for (;;) {
+        while (atomic_load_explicit(&l->left, memory_order_relaxed) > 0) {
             if (slice_is_over(p)) {
                 if (finished && count_finished(c, op, finished))
                     return true;
                 finished = 0;
                 give_way(p);
             }
-            if (atomic_load_explicit(&l->left, memory_order_relaxed) <= 0)
-                break;
             int64_t left = atomic_fetch_sub_explicit(&l->left, 1, memory_order_acquire);
             if (left <= 0)
                 break;
