@@ -24,6 +24,7 @@ kaena_status kcc_emit_unary(kcc_module *m, const kgr_node *n, uint32_t tpb, uint
     kcc_nest nest;
     kcc_nest_init(&nest, &dst.shape, (const kcc_view *const[]){&dst, &src}, 2);
     kcc_nest_normalise(&nest, -1);
+    kcc_nest_lengthen(&nest);
     if (!kcc_nest_part(&nest, part, parts))
         return KAENA_OK;
     kisa_operand o[2];
@@ -45,6 +46,7 @@ static void emit_tt(kcc_module *m, uint32_t tpb, uint32_t part, uint32_t parts, 
     kcc_nest nest;
     kcc_nest_init(&nest, &dst->shape, (const kcc_view *const[]){dst, a, b}, 3);
     kcc_nest_normalise(&nest, -1);
+    kcc_nest_lengthen(&nest);
     if (!kcc_nest_part(&nest, part, parts))
         return;
     kisa_operand o[3];

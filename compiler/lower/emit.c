@@ -202,6 +202,19 @@ void kcc_nest_normalise(kcc_nest *nest, int32_t column_axis)
     }
 }
 
+#define SHORT_COLUMNS 16 /* a vector */
+#define FAR_LONGER 4
+
+void kcc_nest_lengthen(kcc_nest *nest)
+{
+    int32_t last = nest->rank - 1, longest = last;
+    for (int32_t d = 0; d < last; d++)
+        if (nest->dim[d] > nest->dim[longest])
+            longest = d;
+    if (nest->dim[last] < SHORT_COLUMNS && nest->dim[longest] >= FAR_LONGER * SHORT_COLUMNS)
+        swap_dims(nest, longest, last);
+}
+
 bool kcc_nest_part(kcc_nest *nest, uint32_t part, uint32_t parts)
 {
     if (parts == 1)

@@ -259,6 +259,9 @@ void kcc_nest_init(kcc_nest *nest, const kaena_shape *shape, const kcc_view *con
 /* Sorts and merges; |columns|: keep the innermost dimension of the shape (index |column_axis|)
  * apart as the last. Pass -1 to let it choose. */
 void kcc_nest_normalise(kcc_nest *nest, int32_t column_axis);
+/* Rows of a few columns become a few rows of many, whose elements do not follow each other: for
+ * elementwise instructions, which take a row about as fast as an element. After normalising. */
+void kcc_nest_lengthen(kcc_nest *nest);
 /* Restricts the nest to a part; the longest outer dimension is cut. Returns false when the part is
  * empty. */
 bool kcc_nest_part(kcc_nest *nest, uint32_t part, uint32_t parts);

@@ -53,6 +53,14 @@ static const graph_case cases[] = {
      "const %b: float32[101] = random 2 %g: none[*] = Gemm(%f, %w, %b) %s: none[*] = Softmax(%g) "
      "output %s }",
      1e-5},
+    {"rows of two columns",
+     "graph \"g\" { input %x: float32[1,300,4] const %p: float32[1,300,2] = random 1 "
+     "const %k: float32[2] = random 2 "
+     "const %s0: int64[1] = {0} const %s2: int64[1] = {2} const %s4: int64[1] = {4} "
+     "%a: none[*] = Slice(%x, %s0, %s2, %s2) %b: none[*] = Slice(%x, %s2, %s4, %s2) "
+     "%m: none[*] = Mul(%a, %k) %n: none[*] = Add(%m, %p) %t: none[*] = Tanh(%b) "
+     "%y: none[*] = Concat(%n, %t) {axis=2} output %y }",
+     1e-5},
     {"flatten of a convolution",
      "graph \"g\" { input %x: float32[2,4,6,6] const %w: float32[5,4,3,3] = random 1 %c: none[*] = "
      "Conv(%x, %w) "
