@@ -17,7 +17,7 @@ static const uint32_t instance_chips[INSTANCE_SIZES] = {1, 4, 16};
  * rows stream through the one before, so that of both the longer one counts. */
 static void cost_layer(const kcc_module *m, const kcc_layer *l, Kaena__V1__NeffLayer *out)
 {
-    double us[LAYER_ENGINES] = {0}, turns[KISA_MAX_LOOPS + 1] = {1}, loads = 0;
+    double us[LAYER_ENGINES] = {0}, turns[KISA_MAX_LOOPS + 1] = {l->turns}, loads = 0;
     uint32_t depth = 0;
     const kisa_inst *inst = m->code[l->tpb].inst;
     for (uint32_t i = l->first; i < l->end; i++) {

@@ -81,6 +81,7 @@ typedef struct kcc_workspace {
 typedef struct kcc_layer {
     const kgr_node *node;
     uint32_t tpb, first, end; /* instructions [first, end) */
+    uint32_t turns;           /* of the section's loop around them */
     double flops;
     uint64_t weight_bytes;
 } kcc_layer;

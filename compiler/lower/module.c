@@ -44,7 +44,7 @@ static void add_layer(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t f
         m->cap_layers = capacity;
     }
     m->layer[m->n_layers++] =
-        (kcc_layer){n, tpb, first, m->code[tpb].n, kcc_node_flops(n), weight_bytes};
+        (kcc_layer){n, tpb, first, m->code[tpb].n, 1, kcc_node_flops(n), weight_bytes};
 }
 
 static kaena_status emit_node(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t part,
@@ -128,11 +128,14 @@ static kaena_status emit_section(kcc_module *m, const kcc_section *s, kaena_err 
         }
     }
     for (uint32_t t = 0; t < m->n_tpbs; t++) {
+        const uint32_t turns = (uint32_t)(s->items / m->n_tpbs), first = m->n_layers;
         set_views(m, s, whole, t, true);
-        kcc_loop(m, t, (uint32_t)(s->items / m->n_tpbs));
+        kcc_loop(m, t, turns);
         for (uint32_t i = s->first; i < s->end; i++)
             KAENA_TRY(emit_node(m, m->node[i], t, 0, 1, err));
         kcc_end(m, t);
+        for (uint32_t k = first; k < m->n_layers; k++)
+            m->layer[k].turns = turns;
     }
     set_views(m, s, whole, 0, false);
     return KAENA_OK;

@@ -6,6 +6,9 @@
 
 #define CACHE_BYTES (1 << 20) /* what the whole batch must outgrow */
 #define LEAST_ROWS 48         /* of an item against a layer's weights, which each item reads anew */
+#define WEIGHT_BYTES                                                                               \
+    (3 << 20) /* of a section: they stay in a state buffer while its loop turns                    \
+               */
 
 static bool is_const(const kgr_value *v)
 {
@@ -70,6 +73,13 @@ static bool fits(const kcc_module *m, const kgr_node *n, int64_t items)
     return true;
 }
 
+static uint64_t weight_bytes(const kgr_node *n)
+{
+    if (kcc_row_of(n->op)->emit != kcc_emit_conv)
+        return 0;
+    return kop_elements(&n->in[1]->t) * kaena_dtype_size(n->in[1]->t.dtype);
+}
+
 /* What the node reads and writes of the whole batch. */
 static uint64_t footprint(const kcc_module *m, const kgr_node *n)
 {
@@ -121,14 +131,17 @@ void kcc_find_sections(kcc_module *m)
     for (uint32_t first = 0, end; first < m->n_nodes; first = end) {
         const kcc_view *out = kcc_view_of(m, m->node[first]->out[0]);
         int64_t items = out->shape.rank > 0 ? out->shape.dim[0] : 1;
-        uint64_t most = 0;
-        bool product = false;
+        uint64_t most = 0, weights = 0;
         for (end = first; end < m->n_nodes && fits(m, m->node[end], items); end++) {
+            weights += weight_bytes(m->node[end]);
+            if (weights > WEIGHT_BYTES) {
+                weights -= weight_bytes(m->node[end]);
+                break;
+            }
             uint64_t bytes = footprint(m, m->node[end]);
             most = bytes > most ? bytes : most;
-            product = product || kcc_row_of(m->node[end]->op)->emit == kcc_emit_conv;
         }
-        if (end - first > 1 && product && most > CACHE_BYTES && items > 1 && items % m->n_tpbs == 0)
+        if (end - first > 1 && weights && most > CACHE_BYTES && items > 1 && items % m->n_tpbs == 0)
             add_section(m, first, end, items);
         end = end > first ? end : first + 1;
     }

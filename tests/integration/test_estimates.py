@@ -67,6 +67,25 @@ class Estimates(unittest.TestCase):
             self.assertGreaterEqual(twice, once)
             self.assertLessEqual(twice, 2.1 * once)  # what overlaps least comes in larger pieces
 
+    def test_a_batch_item_by_item(self):
+        """It outgrows a cache, so kcc puts a loop over the items around two convolutions; the weights are read in the first turn."""
+        channels, size = 256, 14
+        elements = channels * channels * 9
+        layers = "".join(
+            f' initializer {{ name: "w{i}" dims: {channels} dims: {channels} dims: 3 dims: 3 data_type: 1 raw_data: "{"ab"[i] * (4 * elements)}" }}'
+            f' node {{ op_type: "Conv" input: "{x}" input: "w{i}" output: "{y}" attribute {{ name: "pads" type: 7 ints: [1, 1, 1, 1] }} }}'
+            for i, (x, y) in enumerate((("x", "h"), ("h", "y"))))
+        alone, batch = (self.compile(onnx_text.HEAD % "batch" + onnx_text._input(n, channels, size, size) + layers + onnx_text.TAIL,
+                                     "--num-tpbs", "1")[0] for n in (1, 16))
+        self.check(alone)
+        self.check(batch)
+        weights = sum(layer["weight_bytes"] for layer in alone["layers"])
+        once, sixteen = (doc["estimates"][0]["latency_us"] for doc in (alone, batch))
+        self.assertGreater(sixteen, once)
+        self.assertLess(sixteen, 0.9 * 16 * weights / DRAM * 1e6)
+        # What lives between the two has room for one item.
+        self.assertLess(batch["sb_bytes"], 16 * alone["sb_bytes"])
+
     def test_instances(self):
         """Copies fill larger instances; a model of 8 TPBs has no place on one chip."""
         doc, _, _ = self.compile(onnx_text.matmul(256, 256, 8), "--num-tpbs", "1")
