@@ -345,13 +345,14 @@ static bool ok_blocks(const kgr_node *n, const char **reason)
 }
 
 static const kcc_row rows[KOP_COUNT] = {
-#define KCC_ROW(op_, kind_, in_, out_, ok_fn, emit_fn)                                             \
+#define KCC_ROW(op_, kind_, in_, out_, ok_fn, emit_fn, items_)                                     \
     [KOP_##op_] = {.op = KOP_##op_,                                                                \
                    .kind = KCC_##kind_,                                                            \
                    .in = KCC_ORDER_##in_,                                                          \
                    .out = KCC_ORDER_##out_,                                                        \
                    .lowerable = ok_##ok_fn,                                                        \
-                   .emit = kcc_emit_##emit_fn},
+                   .emit = kcc_emit_##emit_fn,                                                     \
+                   .items = KCC_##items_},
 #include "lower.def"
 #undef KCC_ROW
 };

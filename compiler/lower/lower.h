@@ -140,6 +140,12 @@ typedef enum kcc_kind {
     KCC_CONCAT, /* inputs are written into the output's buffer where possible */
 } kcc_kind;
 
+/* How an emitter looks at dimension 0. */
+typedef enum kcc_items {
+    KCC_WHOLE,
+    KCC_BY_ITEM, /* a batch, whose extent it takes from the views */
+} kcc_items;
+
 /* Writes part |part| of |parts| of node |n| into the program of |tpb|. */
 typedef kaena_status kcc_emit_fn(kcc_module *m, const kgr_node *n, uint32_t tpb, uint32_t part,
                                  uint32_t parts, kaena_err *err);
@@ -151,6 +157,7 @@ typedef struct kcc_row {
     /* NULL: any float type and known shapes will do. */
     bool (*lowerable)(const kgr_node *n, const char **reason);
     kcc_emit_fn *emit;
+    kcc_items items;
 } kcc_row;
 
 const kcc_row *kcc_row_of(kop_op op); /* NULL: host only */

@@ -15,22 +15,6 @@ static bool is_const(const kgr_value *v)
     return v->t.data != NULL;
 }
 
-/* The node's emitter treats dimension 0 as a batch and takes its extent from the views. */
-static bool works_by_item(const kgr_node *n)
-{
-    static kcc_emit_fn *const emitters[] = {kcc_emit_conv,  kcc_emit_pool,   kcc_emit_global_pool,
-                                            kcc_emit_lrn,   kcc_emit_resize, kcc_emit_batch_norm,
-                                            kcc_emit_unary, kcc_emit_binary, kcc_emit_variadic,
-                                            kcc_emit_cast,  kcc_emit_concat, kcc_emit_move};
-    const kcc_row *row = kcc_row_of(n->op);
-    if (kgr_attr_find(n, KCC_PANELS))
-        return false;
-    for (size_t i = 0; i < sizeof emitters / sizeof *emitters; i++)
-        if (row->emit == emitters[i])
-            return true;
-    return false;
-}
-
 /* The items of the value follow each other and fill its buffer. */
 static bool by_item(const kcc_view *v, int64_t items)
 {
@@ -56,7 +40,7 @@ static bool enough_rows(const kgr_node *n)
 
 static bool fits(const kcc_module *m, const kgr_node *n, int64_t items)
 {
-    if (!works_by_item(n) || !enough_rows(n))
+    if (kcc_row_of(n->op)->items != KCC_BY_ITEM || kgr_attr_find(n, KCC_PANELS) || !enough_rows(n))
         return false;
     for (uint32_t k = 0; k < n->n_in + n->n_out; k++) {
         const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
