@@ -216,7 +216,7 @@ static double measure(const program *p, const tpb_bind *bind, uint32_t threads, 
     double best = 1e30, end = now_us() + seconds * 1e6;
     for (int i = 0; i < 5 || now_us() < end; i++) {
         double start = now_us();
-        tpb_run_reset(run);
+        tpb_run_reset_in_turn(run, &(tpb_order){.threads = threads});
         while (tpb_run_help(run, NULL) != TPB_DONE)
             _mm_pause();
         double took = now_us() - start;
