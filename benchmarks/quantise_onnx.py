@@ -75,7 +75,10 @@ def quantise(model):
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__.split("\n\n")[1])
-    onnx.save(quantise(onnx.load(sys.argv[1])), sys.argv[2])
+    try:
+        onnx.save(quantise(onnx.load(sys.argv[1])), sys.argv[2])
+    except OSError as e:
+        sys.exit(f"quantise_onnx.py: {e.filename}: {e.strerror}")
 
 
 main()
