@@ -109,9 +109,23 @@ static kaena_status check_name(const char *name, kaena_err *err)
     return st;
 }
 
-kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_model **out,
-                               kaena_err *err)
+/* With the daemon's lock held: |again| waits for |m|, if that is on its way out. */
+static bool inherit(krt_model *m, krt_job *again)
 {
+    (void)pthread_mutex_lock(&m->lock);
+    bool leaving = m->state == UNLOADING;
+    (void)pthread_mutex_unlock(&m->lock);
+    if (leaving) {
+        again->next = m->heirs;
+        m->heirs = again;
+    }
+    return leaving;
+}
+
+kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_job *again,
+                               krt_model **out, kaena_err *err)
+{
+    *out = NULL;
     KAENA_TRY(check_name(name, err));
     krt_model *m = calloc(1, sizeof *m);
     if (m)
@@ -126,12 +140,15 @@ kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, 
     m->refs = 2; /* the list's and the caller's */
     (void)pthread_mutex_init(&m->lock, NULL);
     kaena_status st = KAENA_OK;
+    bool reserved = false;
     (void)pthread_mutex_lock(&d->lock);
     krt_model **at = find_name(d, name);
     uint64_t owned = 0;
     for (const krt_model *i = d->models; i; i = i->next)
         owned += i->owner == owner;
-    if (*at) {
+    if (*at && inherit(*at, again)) {
+        kaena_log(KAENA_LOG_DEBUG, "a load waits for the end of model '%s'", name);
+    } else if (*at) {
         st = KAENA_FAIL(err, ALREADY_EXISTS, "a model '%s' is loaded already", name);
         kaena_err_hint(err, "unload it first, or load this one under another name");
     } else if (d->n_models >= d->config->limits.models) {
@@ -147,15 +164,16 @@ kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, 
         m->id = ++d->next_id;
         *at = m;
         d->n_models++;
+        reserved = true;
     }
     (void)pthread_mutex_unlock(&d->lock);
-    if (st != KAENA_OK) {
+    if (reserved) {
+        *out = m;
+    } else {
         m->refs = 1;
         (void)krt_model_unref(m);
-        return st;
     }
-    *out = m;
-    return KAENA_OK;
+    return st;
 }
 
 kaena_status krt_model_join(krt_model *m, krt_group *group, kaena_err *err)
@@ -178,12 +196,18 @@ static void leave_list(krt_model *m)
     (void)pthread_mutex_lock(&d->lock);
     krt_group *group = m->group;
     m->group = NULL;
+    krt_job *heirs = m->heirs;
+    m->heirs = NULL;
     krt_model **at = find_name(d, m->name);
     if (*at == m) {
         *at = m->next;
         d->n_models--;
     }
     (void)pthread_mutex_unlock(&d->lock);
+    for (krt_job *next; heirs; heirs = next) {
+        next = heirs->next;
+        krt_jobs_post(d->loaders, heirs);
+    }
     (void)krt_group_unref(group);
     (void)krt_model_unref(m);
 }

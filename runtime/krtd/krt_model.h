@@ -34,7 +34,8 @@ typedef struct krt_load_options {
 
 struct krt_model {
     krt_daemon *daemon;
-    krt_model *next; /* under daemon->lock */
+    krt_model *next; /* this and |heirs| under daemon->lock */
+    krt_job *heirs;  /* loads that wait for the name */
     _Atomic int refs;
     uint64_t id;
     char *name;
@@ -65,9 +66,10 @@ struct krt_model {
 };
 
 /* Reserves |name| (checked here) for a load in the name of |owner|. ALREADY_EXISTS;
- * RESOURCE_EXHAUSTED (LIMIT); INVALID_ARGUMENT. The caller gets a reference. */
-kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_model **out,
-                               kaena_err *err) KAENA_CHECKED;
+ * RESOURCE_EXHAUSTED (LIMIT); INVALID_ARGUMENT. The caller gets a reference, or NULL: a model of
+ * that name is being unloaded, and |again| is posted to the loaders when it is gone. */
+kaena_status krt_model_reserve(krt_daemon *d, const char *name, uint64_t owner, krt_job *again,
+                               krt_model **out, kaena_err *err) KAENA_CHECKED;
 
 /* Puts a LOADING model into |group|, whose reference it takes. FAILED_PRECONDITION: the group is
  * being destroyed, the reference is still the caller's. */

@@ -73,12 +73,15 @@ static void end(load *l, grpc_byte_buffer *reply, const kaena_err *err)
         krpc_fail(call, err);
 }
 
-/* A load whose session has ended is of no use to anybody. */
+/* A load whose session has ended, or whose caller has stopped waiting for it, is of no use to
+ * anybody. */
 static kaena_status check_wanted(load *l, kaena_err *err)
 {
-    if (!krt_loading_abandoned(l->daemon, &l->loading))
-        return KAENA_OK;
-    return KRT_FAIL(err, ABORTED, NO_SESSION, "load: its session has ended");
+    if (krt_loading_abandoned(l->daemon, &l->loading))
+        return KRT_FAIL(err, ABORTED, NO_SESSION, "load: its session has ended");
+    if (krpc_call_cancelled(l->call))
+        return KAENA_FAIL(err, CANCELLED, "load: its caller has stopped waiting for it");
+    return KAENA_OK;
 }
 
 /* Finds the model's TPBs, in the group that is named. */
@@ -129,6 +132,10 @@ static const char *label_of(const load *l)
     return names[i];
 }
 
+static void load_from_fd(krt_job *job);
+
+/* NULL in |*out|: the load begins again when a model of that name has been unloaded, and |l| is
+ * another thread's. */
 static kaena_status place(load *l, krt_model **out, kaena_err *err)
 {
     krt_daemon *d = l->daemon;
@@ -146,9 +153,10 @@ static kaena_status place(load *l, krt_model **out, kaena_err *err)
         st = KRT_FAIL(err, INVALID_ARGUMENT, LIMIT,
                       "'%s' has %zu inputs and %zu outputs: at most %d of each are served", label,
                       info.n_in, info.n_out, KRPC_MAX_TENSORS);
+    l->job.run = load_from_fd;
     if (st == KAENA_OK)
-        st = krt_model_reserve(d, name, l->options.owner, &m, err);
-    if (st == KAENA_OK) {
+        st = krt_model_reserve(d, name, l->options.owner, &l->job, &m, err);
+    if (st == KAENA_OK && m) {
         st = find_room(l, m, image, err);
         if (st == KAENA_OK)
             st = krt_model_ready(m, image, &l->options, err);
@@ -160,19 +168,28 @@ static kaena_status place(load *l, krt_model **out, kaena_err *err)
         (void)krt_model_unref(m);
         return kaena_err_wrap(err, st, "load '%s'", label);
     }
-    KAENA_TRY(check_group(m, err));
     *out = m;
-    return KAENA_OK;
+    if (!m)
+        d->backend->close(image);
+    return m ? check_group(m, err) : KAENA_OK;
 }
 
-static void load_from_fd(load *l)
+static load *load_of_job(krt_job *job)
 {
+    return (load *)((char *)job - offsetof(load, job));
+}
+
+static void load_from_fd(krt_job *job)
+{
+    load *l = load_of_job(job);
     kaena_err err;
     krt_model *m = NULL;
     if (check_wanted(l, &err) != KAENA_OK || place(l, &m, &err) != KAENA_OK) {
         end(l, NULL, &err);
         return;
     }
+    if (!m)
+        return;
     if (check_wanted(l, &err) !=
         KAENA_OK) { /* whoever let go of the session's models saw it loading */
         krt_model_unload(m, NULL);
@@ -246,17 +263,12 @@ static kaena_status open_path(load *l, kaena_err *err)
     return KAENA_OK;
 }
 
-static load *load_of_job(krt_job *job)
-{
-    return (load *)((char *)job - offsetof(load, job));
-}
-
 static void load_path(krt_job *job)
 {
     load *l = load_of_job(job);
     kaena_err err;
     if (open_path(l, &err) == KAENA_OK)
-        load_from_fd(l);
+        load_from_fd(job);
     else
         end(l, NULL, &err);
 }
@@ -276,7 +288,7 @@ static void load_stream(krt_job *job)
     load *l = load_of_job(job);
     kaena_err err;
     if (seal(l, &err) == KAENA_OK)
-        load_from_fd(l);
+        load_from_fd(job);
     else
         end(l, NULL, &err);
 }

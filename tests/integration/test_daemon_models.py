@@ -241,6 +241,39 @@ class Unload(fake.TestCase):
             client.load(model())
             client.infer(request())
 
+    def test_a_load_waits_for_the_name(self):
+        """Of a model that is on its way out: who unloads and loads anew need not know that it still works."""
+        with Krtd() as krtd, krtd.client() as client, krtd.client() as other:
+            client.load(model(sleep_ms=700, dram=900000))
+            running = client.infer_later(request())
+            waiting = client.infer_later(request())
+            fake.wait_until(lambda: client.model("m").queued == 1, "the other runs")
+            unload = threading.Thread(target=client.unload, args=("m",))
+            unload.start()
+            self.assertEqual(waiting.code(), StatusCode.ABORTED)
+            self.assertEqual(client.model("m").state, rt.UNLOADING)
+            self.assertEqual(other.load(model(dram=800000)).state, rt.READY)
+            unload.join()
+            self.assertEqual(running.code(), StatusCode.OK)
+            client.infer(request())
+            self.fails(StatusCode.ALREADY_EXISTS, client.load, model(), says="a model 'm' is loaded already")
+
+    def test_a_load_that_nobody_waits_for(self):
+        with Krtd() as krtd, krtd.client() as client:
+            data = model().encode()
+            load = [rt.LoadRequest(options=rt.LoadOptions(size=len(data))), rt.LoadRequest(chunk=data)]
+            client.load(model(sleep_ms=900))
+            running, waiting = client.infer_later(request()), client.infer_later(request())
+            fake.wait_until(lambda: client.model("m").queued == 1, "the other runs")
+            unload = threading.Thread(target=client.unload, args=("m",))
+            unload.start()
+            self.assertEqual(waiting.code(), StatusCode.ABORTED)
+            self.assertEqual(client.load_call.future(iter(load), timeout=0.2).code(), StatusCode.DEADLINE_EXCEEDED)
+            unload.join()
+            self.assertEqual(running.code(), StatusCode.OK)
+            fake.wait_until(lambda: "its caller has stopped waiting" in krtd.log(), "the load ends")
+            self.assertEqual(len(client.models()), 0)
+
     def test_again_and_again_under_load(self):
         with Krtd() as krtd, krtd.client() as client:
             stop, odd = threading.Event(), []
