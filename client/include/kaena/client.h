@@ -313,7 +313,8 @@ typedef struct kaena_load_options {
  * unloaded. |options| and |out_info| may be NULL; the description is the caller's and freed with
  * kaena_model_info_free (which does not unload it).
  *
- * ALREADY_EXISTS       a model of that name is loaded
+ * ALREADY_EXISTS       a model of that name is loaded (the end of one that is being unloaded is
+ *                      waited for)
  * RESOURCE_EXHAUSTED   does not fit: |needed| and |available| bytes or TPBs, |hint| says what would
  *                      help
  * FAILED_PRECONDITION  made by a compiler this daemon cannot follow
