@@ -4,16 +4,19 @@
 #include "simd.h"
 #include "mm_avx512.h"
 
-/* Any NaN becomes 0x7fc00000; everything else stays. */
-MM_INLINE vf mm_one_nan(vf y)
+MM_INLINE __mmask16 mm_store_bf16_2(uint8_t *p, vf low, vf high, __mmask16 ordered)
 {
-    const __m512i keep_but_nan = _mm512_set1_epi32(0x11111100);
-    return _mm512_fixupimm_ps(v_bits(0x7fc00000), y, keep_but_nan, 0);
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    return _mm512_mask_cmp_ps_mask(ordered, low, high, _CMP_ORD_Q);
 }
 
-MM_INLINE void mm_store_bf16_2(uint8_t *p, vf low, vf high)
+/* Any NaN becomes 0x7fc0; everything else stays. */
+MM_INLINE void mm_mend_bf16_2(uint8_t *p)
 {
-    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(mm_one_nan(high), mm_one_nan(low)));
+    const __m512i y = _mm512_loadu_si512(p);
+    const __m512i size = _mm512_and_si512(y, _mm512_set1_epi16(0x7fff));
+    const __mmask32 nan = _mm512_cmpgt_epu16_mask(size, _mm512_set1_epi16(0x7f80));
+    _mm512_storeu_si512(p, _mm512_mask_mov_epi16(y, nan, _mm512_set1_epi16(0x7fc0)));
 }
 
 /* The element at |p| in the low half of every lane. */
@@ -42,7 +45,9 @@ MM_INLINE __m512i mm_first(const uint8_t *p)
 #define MM_WIDEN(p) vi_as_vf(vi_shl(vh_widen(vh_load(p)), 16))
 #define MM_NARROW(p, y) vh_store(p, v_pack_bf16(y))
 #define MM_X_FIRST(p) mm_first(p)
-#define MM_NARROW2(p, y, z) mm_store_bf16_2(p, y, z)
+#define MM_NARROW2(p, y, z, ordered) mm_store_bf16_2(p, y, z, ordered)
+#define MM_ORDERED __mmask16
+#define MM_MEND2(p) mm_mend_bf16_2(p)
 #include "mm_body.h"
 
 #define MM_TILES MM_TILES_512

@@ -16,7 +16,10 @@
  *                      F32, with
  *   MM_WIDEN(p)        its 16 elements at p as floats, and
  *   MM_NARROW(p, y)    their store;
- *   MM_NARROW2(p, y, z) optional: 32 at once
+ *   MM_NARROW2(p, y, z, ordered) optional: 32 at once, where NaN may become any; returns |ordered|
+ *                      without the lanes that are NaN in y or z: of every lane ordered when the
+ *                      bits of MM_ORDERED are all still there. Else
+ *   MM_MEND2(p)        gives the 32 elements at p the one NaN there is
  *   MM_X_FIRST(p)      optional: the first of two moving elements broadcast, the other +0
  *
  * All loops over rows and panels have constant counts after inlining, so accumulators live in
@@ -85,43 +88,51 @@ MM_INLINE MM_ID(_columns) MM_ID(_panel)(const mm_block *b, int j)
                              .has_residual = b->has_residual};
 }
 
-/* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. */
+/* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. |bounded|
+ * says whether there is an upper bound. */
 MM_INLINE vf MM_ID(_value)(const MM_ID(_columns) * c, vf acc, const uint8_t *residual,
-                           const bool floats)
+                           const bool floats, const bool bounded)
 {
     vf y = v_fma(acc, c->scale, c->bias);
     if (c->has_residual)
         y = v_add(y, floats ? vi_as_vf(vi_load(residual)) : MM_WIDEN(residual));
-    return v_min(c->high, v_max(c->low, y));
+    y = v_max(c->low, y);
+    return bounded ? v_min(c->high, y) : y;
 }
 
 /* |floats|: dst and residual are F32. */
 MM_INLINE void MM_ID(_finish)(const mm_block *b, MM_VEC acc[][4 * MM_PARTS], const int rows,
-                              const int panels, const bool floats)
+                              const int panels, const bool floats, const bool bounded)
 {
     const int step = MM_PANEL * (floats ? 4 : MM_FINISH);
     int j = 0;
 #ifdef MM_NARROW2
     const int pairs = floats ? 0 : panels / 2;
+    MM_ORDERED ordered = (MM_ORDERED)-1;
     MM_UNROLL for (; j < 2 * pairs; j += 2)
     {
         const MM_ID(_columns) c = MM_ID(_panel)(b, j), d = MM_ID(_panel)(b, j + 1);
         MM_UNROLL for (int i = 0; i < rows; i++)
         {
             const uint8_t *r = b->residual[i] + j * step;
-            MM_NARROW2(b->dst[i] + j * step,
-                       MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), r, false),
-                       MM_ID(_value)(&d, MM_VF(acc[i] + (j + 1) * MM_PARTS), r + step, false));
+            const vf y = MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), r, false, bounded);
+            const vf z =
+                MM_ID(_value)(&d, MM_VF(acc[i] + (j + 1) * MM_PARTS), r + step, false, bounded);
+            ordered = MM_NARROW2(b->dst[i] + j * step, y, z, ordered);
         }
     }
+    if (ordered != (MM_ORDERED)-1)
+        for (int p = 0; p < pairs; p++)
+            for (int i = 0; i < rows; i++)
+                MM_MEND2(b->dst[i] + 2 * p * step);
 #endif
     MM_UNROLL for (; j < panels; j++)
     {
         const MM_ID(_columns) c = MM_ID(_panel)(b, j);
         MM_UNROLL for (int i = 0; i < rows; i++)
         {
-            const vf y =
-                MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), b->residual[i] + j * step, floats);
+            const vf y = MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), b->residual[i] + j * step,
+                                       floats, bounded);
             if (floats)
                 vi_store(b->dst[i] + j * step, vf_as_vi(y));
             else
@@ -179,9 +190,11 @@ MM_INLINE void MM_ID(_tile)(const mm_block *b, const int rows, const int panels)
 #ifdef MM_FINISH
     if (b->finish) {
         if (b->floats)
-            MM_ID(_finish)(b, acc, rows, panels, true);
+            MM_ID(_finish)(b, acc, rows, panels, true, true);
+        else if (b->high < INFINITY)
+            MM_ID(_finish)(b, acc, rows, panels, false, true);
         else
-            MM_ID(_finish)(b, acc, rows, panels, false);
+            MM_ID(_finish)(b, acc, rows, panels, false, false);
         return;
     }
 #endif
@@ -227,5 +240,7 @@ static const mm_tile_function MM_ID(_tiles)[5][MM_MAX_ROWS + 1] = {
 #undef MM_WIDEN
 #undef MM_NARROW
 #undef MM_NARROW2
+#undef MM_ORDERED
+#undef MM_MEND2
 #undef MM_X_FIRST
 #undef MM_TILES
