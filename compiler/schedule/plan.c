@@ -202,7 +202,7 @@ static void plan_frames(kcc_module *m)
     for (kcc_section *s = m->sections; s; s = s->next) {
         uint32_t n = 0;
         for (uint32_t i = 0; i < m->n_buffers; i++)
-            if (m->buffer[i]->section == s) {
+            if (m->buffer[i]->section == s && m->buffer[i]->first >= 0) {
                 const kcc_buffer *b = of[n] = m->buffer[i];
                 live[n++] = (kcc_live){b->bytes, b->first, b->last, 0};
             }
@@ -258,6 +258,7 @@ static uint64_t plan_space(kcc_module *m, uint8_t space, int32_t tpb, uint64_t l
 
 kaena_status kcc_plan(kcc_module *m, kaena_err *err)
 {
+    kcc_write_in_place(m);
     find_lives(m);
     plan_frames(m);
     /* SB belongs to one TPB: what several touch lies in SCRATCH. */

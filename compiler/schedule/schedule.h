@@ -10,6 +10,10 @@ kaena_status kcc_place(kcc_module *m, kaena_err *err) KAENA_CHECKED;
 /* Requires: laid out, sharded. Establishes: m->sections; buffers of one item are smaller. */
 void kcc_find_sections(kcc_module *m);
 
+/* Requires: placed. Residuals that nobody needs any more share their buffer with the sum. Bits do
+ * not depend on it. */
+void kcc_write_in_place(kcc_module *m);
+
 /* Requires: placed. Establishes: space and offset of every buffer, m->sb_bytes, m->scratch_bytes.
  * Bits do not depend on it. */
 kaena_status kcc_plan(kcc_module *m, kaena_err *err) KAENA_CHECKED;

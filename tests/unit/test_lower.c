@@ -345,6 +345,52 @@ static const graph_case batches[] = {
 };
 #define N_BATCHES (sizeof batches / sizeof *batches)
 
+/* Sums and the residuals they may take the place of: |in_place| of them on one TPB and on two. */
+static const struct sum_case {
+    graph_case graph;
+    uint32_t in_place[2];
+} sums[] = {
+    {{"two blocks, one after the other",
+      "graph \"g\" { input %x: float32[1,8,9,9] const %w: float32[16,8,1,1] = random 1 "
+      "const %v: float32[8,16,1,1] = random 2 const %u: float32[16,8,1,1] = random 3 "
+      "%a: none[*] = Conv(%x, %w) %r: none[*] = Relu(%a) %b: none[*] = Conv(%r, %v) "
+      "%c: none[*] = Conv(%b, %u) %d: none[*] = Add(%c, %r) %e: none[*] = Relu(%d) "
+      "%f: none[*] = Conv(%e, %v) %g: none[*] = Conv(%f, %u) %h: none[*] = Add(%g, %e) "
+      "%y: none[*] = Conv(%h, %v) output %y }",
+      1e-5},
+     {2, 2}},
+    {{"a residual that is read again",
+      "graph \"g\" { input %x: float32[1,8,9,9] const %w: float32[16,8,1,1] = random 1 "
+      "const %v: float32[8,16,1,1] = random 2 const %u: float32[16,8,1,1] = random 3 "
+      "%r: none[*] = Conv(%x, %w) %b: none[*] = Conv(%r, %v) %c: none[*] = Conv(%b, %u) "
+      "%d: none[*] = Add(%c, %r) %y: none[*] = Conv(%d, %v) %z: none[*] = Conv(%r, %v) "
+      "%s: none[*] = Concat(%y, %z) {axis=1} output %s }",
+      1e-5},
+     {0, 0}},
+    {{"a product with its own residual",
+      "graph \"g\" { input %x: float32[1,16,9,9] const %w: float32[16,16,1,1] = random 1 "
+      "%r: none[*] = Conv(%x, %w) %c: none[*] = Conv(%r, %w) %d: none[*] = Add(%c, %r) "
+      "%y: none[*] = Conv(%d, %w) output %y }",
+      1e-5},
+     {0, 0}},
+    {{"a halo around the residual alone",
+      "graph \"g\" { input %x: float32[1,16,9,9] const %w: float32[16,16,1,1] = random 1 "
+      "const %v: float32[16,16,3,3] = random 2 %r: none[*] = Conv(%x, %w) "
+      "%b: none[*] = Conv(%r, %v) {pads=[1,1,1,1]} %c: none[*] = Conv(%b, %w) "
+      "%d: none[*] = Add(%c, %r) %y: none[*] = Conv(%d, %w) output %y }",
+      1e-5},
+     {0, 0}},
+    {{"a reader of the same time",
+      "graph \"g\" { input %x: float32[1,16,9,9] const %w: float32[16,16,1,1] = random 1 "
+      "const %v: float32[16,16,1,1] = random 2 %r: none[*] = Conv(%x, %w) "
+      "%a: none[*] = Conv(%x, %v) %k: none[*] = Conv(%r, %v) %c: none[*] = Conv(%a, %w) "
+      "%d: none[*] = Add(%c, %r) %y: none[*] = Conv(%d, %w) %z: none[*] = Conv(%k, %w) "
+      "%s: none[*] = Mul(%y, %z) output %s }",
+      1e-5},
+     {1, 0}},
+};
+#define N_SUMS (sizeof sums / sizeof *sums)
+
 static const uint32_t tpb_counts[] = {1, 2, 3, 4, 16};
 
 KTEST(lower, verifies_for_any_tpbs)
@@ -388,6 +434,34 @@ KTEST(lower, batches_run_item_by_item)
                 cr_assert(s->frame && s->frame_bytes * (uint64_t)s->items > 1 << 20,
                           "%s: nothing lives for one item", batches[i].name);
             cr_assert(found == sections[i][n], "%s: %u sections for %u TPBs", batches[i].name,
+                      found, counts[n]);
+            kaena_arena_fini(&l.arena);
+        }
+    }
+}
+
+static uint32_t sums_in_place(const kcc_module *m)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < m->n_nodes; i++) {
+        const kgr_value *r = kcc_epilogue_of(m->node[i]).residual;
+        n += r && kcc_view_of(m, r)->buf == kcc_view_of(m, m->node[i]->out[0])->buf;
+    }
+    return n;
+}
+
+KTEST(lower, sums_take_the_place_of_residuals)
+{
+    static const uint32_t counts[] = {1, 2};
+    for (size_t i = 0; i < N_SUMS; i++) {
+        const graph_case *g = &sums[i].graph;
+        check_against_reference(g);
+        check_bits(g, tpb_counts, sizeof tpb_counts / sizeof *tpb_counts);
+        for (size_t n = 0; n < sizeof counts / sizeof *counts; n++) {
+            lowered l;
+            lower_text(&l, g->text, KCC_CAST_ALL, KCC_OPTIMIZE_LATENCY, counts[n], true);
+            uint32_t found = sums_in_place(l.module);
+            cr_assert(found == sums[i].in_place[n], "%s: %u sums in place on %u TPBs", g->name,
                       found, counts[n]);
             kaena_arena_fini(&l.arena);
         }
