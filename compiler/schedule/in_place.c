@@ -64,7 +64,8 @@ static bool all_done(const kcc_module *m, const uses *residual, uint32_t i)
     return s && residual->before >= s->first;
 }
 
-/* Whether node |i| is the only one to read its residual from where that lies, as the last of all. */
+/* Whether node |i| is the only one to read its residual from where that lies, as the last of all.
+ */
 static bool may_replace(const kcc_module *m, uint32_t i, const kgr_value *residual,
                         kcc_buffer *const *home, const uses *of)
 {

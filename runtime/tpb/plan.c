@@ -10,6 +10,7 @@
 #define CHUNK_LEAST 8e3
 #define CHUNK_MOST 25e3
 #define CHUNKS_WANTED 8
+#define GROUP_MOST 50e3 /* one turn's panels: their rows are cut above, and weights read again */
 #define CACHED_WEIGHTS (384 << 10) /* stay in L2 beside rows and destination */
 #define MAX_CHUNKS (1 << 20)
 #define LEAST_ROWS 6 /* of a chunk of a fused run: a register tile */
@@ -142,18 +143,13 @@ static void plan_run(tpb_unit *u, double target)
     }
     for (uint32_t i = 0; i < n_panels; i++)
         add_outer(u, panels[i]);
-    double group = turn * row_turns; /* one turn's panels against all rows */
-    if (group > CHUNK_MOST && group < 4 * CHUNK_MOST && u->weights->count[1] % 2 == 0) {
-        u->panel_parts = 2;
-        group /= 2;
-    }
-    if (group <= 2 * CHUNK_MOST) {
+    if (turn * row_turns <= GROUP_MOST) {
         for (uint32_t i = 0; i < n_rows; i++)
             add_inner(u, rows[i]);
     } else {
         for (uint32_t i = 0; i < n_rows; i++)
             add_outer(u, rows[i]);
-        u->row_parts = parts_for(turn / u->panel_parts, target, u->rows, 4 * LEAST_ROWS);
+        u->row_parts = parts_for(turn, GROUP_MOST, u->rows, 2 * LEAST_ROWS);
     }
 }
 
@@ -183,7 +179,7 @@ void tpb_plan_unit(tpb_unit *u, bool whole)
 {
     const kisa_operand *rows = u->moving ? u->moving : destination(u);
     u->rows = rows->count[0] * rows->count[1] * rows->count[2];
-    u->row_parts = u->panel_parts = u->row_unit = 1;
+    u->row_parts = u->row_unit = 1;
     u->n_outer = u->n_inner = 0;
     double target = tpb_unit_cost(u) / CHUNKS_WANTED;
     if (target < CHUNK_LEAST)
@@ -198,7 +194,7 @@ void tpb_plan_unit(tpb_unit *u, bool whole)
     } else {
         plan_instruction(u, target);
     }
-    uint64_t chunks = (uint64_t)u->row_parts * u->panel_parts;
+    uint64_t chunks = u->row_parts;
     for (uint32_t i = 0; i < u->n_outer && chunks <= MAX_CHUNKS; i++)
         chunks *= u->turns[u->outer[i]];
     if (chunks > MAX_CHUNKS)

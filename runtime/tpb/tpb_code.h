@@ -20,11 +20,11 @@ typedef struct tpb_unit {
     /* Loops: [0, fixed) are the program's, [fixed, depth) the unit's own. */
     uint32_t fixed, depth;
     uint32_t turns[KISA_MAX_LOOPS];
-    /* Chunks: every combination of turns of the |outer| loops (last fastest), panel part and row
-     * part is one; inside a chunk all turns of the |inner| loops are run. */
+    /* Chunks: every combination of turns of the |outer| loops (last fastest) and row part is one;
+     * inside a chunk all turns of the |inner| loops are run. */
     uint8_t outer[KISA_MAX_LOOPS], inner[KISA_MAX_LOOPS];
     uint8_t n_outer, n_inner;
-    uint32_t rows, row_parts, panel_parts;
+    uint32_t rows, row_parts;
     uint32_t row_unit; /* rows that stay in one part */
     uint32_t first_chunk, n_chunks;
     float chunk_ns; /* roughly, of one chunk on one thread */

@@ -1,6 +1,8 @@
 /* Execution of units: operands become addresses, fields become kernel arguments. */
 #include "tpb_code.h"
 
+#define NEXT_EARLY (128 << 10) /* bytes of weights that a cache takes beside what is in work */
+
 uint8_t *tpb_address(const tpb_bind *bind, const kisa_operand *o, const uint32_t *turns)
 {
     uintptr_t base = 0;
@@ -318,43 +320,23 @@ static void run_instruction(const kisa_inst *inst, const tpb_bind *bind, const u
     }
 }
 
-/* The first weights after this part: the next part's, or the next turn's. */
+/* The weights of the next turn, in the one call of this turn that fetches them ahead: the first,
+ * or, where they would take the place of this turn's in the cache, the last. */
 static const uint8_t *next_weights(const tpb_unit *u, const ker_mm_args *a, const uint32_t *turns,
-                                   uint32_t part)
+                                   uint32_t row0, uint32_t row1)
 {
-    if (part + 1 < u->panel_parts)
-        return a->w + a->panels * a->panel_stride;
+    bool early = a->panels * a->panel_stride <= NEXT_EARLY;
+    if (early ? row0 != 0 : row1 != u->rows)
+        return NULL;
     for (uint32_t l = u->depth; l-- > u->fixed;)
         if (u->weights->advance[l] && turns[l] + 1 < u->turns[l])
-            return a->w + u->weights->advance[l] - (int64_t)part * a->panels * a->panel_stride;
+            return a->w + u->weights->advance[l];
     return NULL;
 }
 
-/* Panels [first, first + n) of the unit's. */
-static void take_panels(ker_mm_args *a, uint32_t first, uint32_t n)
-{
-    uint32_t column = first * KISA_PANEL_COLUMNS, columns = n * KISA_PANEL_COLUMNS;
-    a->w += first * a->panel_stride;
-    a->panels = n;
-    a->dst.p += column * a->dst.stride[3];
-    a->dst.count[3] = a->dst.count[3] - column < columns ? a->dst.count[3] - column : columns;
-    if (a->residual.p) {
-        a->residual.p += column * a->residual.stride[3];
-        a->residual.count[3] = a->dst.count[3];
-    }
-    if (a->ep.scale)
-        a->ep.scale += column;
-    if (a->ep.bias)
-        a->ep.bias += column;
-    if (a->scaling.scale)
-        a->scaling.scale += column;
-    if (a->scaling.bias)
-        a->scaling.bias += column;
-}
-
 /* One turn of a fused run. */
-static void run_fused(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t part,
-                      uint32_t row0, uint32_t row1)
+static void run_fused(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns, uint32_t row0,
+                      uint32_t row1)
 {
     ker_mm_args a = {.x = tpb_resolve(bind, u->moving, turns),
                      .w = tpb_address(bind, u->weights, turns),
@@ -373,11 +355,7 @@ static void run_fused(const tpb_unit *u, const tpb_bind *bind, const uint32_t *t
         a.quantise = true;
         a.scaling = scaling_of(quant, bind, turns);
     }
-    if (u->panel_parts > 1) {
-        uint32_t each = a.panels / u->panel_parts;
-        take_panels(&a, part * each, each);
-    }
-    a.next_w = next_weights(u, &a, turns, part);
+    a.next_w = next_weights(u, &a, turns, row0, row1);
     tpb_matmul(bind->ker, &a, row0, row1);
 }
 
@@ -389,8 +367,6 @@ void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns
         at[l] = turns[l];
     uint32_t row_part = chunk % u->row_parts;
     chunk /= u->row_parts;
-    uint32_t part = chunk % u->panel_parts;
-    chunk /= u->panel_parts;
     for (uint32_t i = u->n_outer; i-- > 0;) {
         at[u->outer[i]] = chunk % u->turns[u->outer[i]];
         chunk /= u->turns[u->outer[i]];
@@ -398,7 +374,7 @@ void tpb_unit_run(const tpb_unit *u, const tpb_bind *bind, const uint32_t *turns
     uint32_t row0 = tpb_part_begin(u, row_part), row1 = tpb_part_begin(u, row_part + 1);
     for (;;) {
         if (u->moving)
-            run_fused(u, bind, at, part, row0, row1);
+            run_fused(u, bind, at, row0, row1);
         else
             run_instruction(u->inst, bind, at, row0, row1);
         uint32_t i = u->n_inner;
