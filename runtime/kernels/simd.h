@@ -4,6 +4,7 @@
  *
  *   vf, vi, vm   16 floats, 16 int32, a mask of 16
  *   v_...        on vf; vi_... on vi; vm_... on masks
+ *   vw           32 elements of two bytes, where KER_HALVES is 1
  *
  * Lanes agree bit for bit between levels under DAZ | FTZ, but for which NaN a NaN is:
  *   v_max(a, b) = a > b ? a : b and v_min(a, b) = a < b ? a : b: of a NaN or of two zeros, b.
@@ -56,6 +57,7 @@
 #endif
 
 #if !defined(__AVX512F__)
+#define KER_HALVES 0
 /* a0 b0 c0 a1 b1 c1 ...: 48 elements. */
 KER_INLINE void vh_store_3(void *p, vh a, vh b, vh c)
 {

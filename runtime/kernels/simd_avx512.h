@@ -220,6 +220,42 @@ KER_INLINE void vh_store_n(void *p, vh a, unsigned n)
 {
     _mm256_mask_storeu_epi16(p, simd_first(n), a);
 }
+/* Two vh at once: 32 elements of two bytes. */
+typedef __m512i vw;
+KER_INLINE vw vw_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+KER_INLINE vw vw_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+KER_INLINE void vw_store(void *p, vw a)
+{
+    _mm512_storeu_si512(p, a);
+}
+KER_INLINE vw vw_or(vw a, vw b)
+{
+    return _mm512_or_si512(a, b);
+}
+/* The larger one of signed integers, which is that of BF16 without signs. */
+KER_INLINE vw vw_max(vw a, vw b)
+{
+    return _mm512_max_epi16(a, b);
+}
+KER_INLINE bool vw_any_sign(vw a)
+{
+    return _mm512_movepi16_mask(a) != 0;
+}
+/* BF16 without signs: a denormal gives +0, and any NaN 0x7fc0. */
+KER_INLINE vw vw_bf16_flush(vw a)
+{
+    const vw exponent = _mm512_set1_epi16(0x7f80);
+    a = _mm512_maskz_mov_epi16(_mm512_test_epi16_mask(a, exponent), a);
+    return _mm512_mask_mov_epi16(a, _mm512_cmpgt_epi16_mask(a, exponent),
+                                 _mm512_set1_epi16(0x7fc0));
+}
+#define KER_HALVES 1 /* there are vw */
 /* a0 b0 c0 a1 b1 c1 ...: 48 elements. */
 KER_INLINE void vh_store_3(void *p, vh a, vh b, vh c)
 {
