@@ -458,6 +458,10 @@ static uint32_t fix_second(layout *l, uint32_t i)
     }
     kcc_view view = {.dtype = v->t.dtype, .shape = v->t.shape};
     view.buf = kcc_buffer_add(m, kcc_packed_bytes(&v->t.shape, v->t.dtype));
+    /* Matrices follow each other; inside of one only PACK and LDW know their way. */
+    int64_t matrix = (int64_t)view.buf->bytes;
+    for (int32_t d = 0; d + 2 < view.shape.rank; d++)
+        view.stride[d] = matrix /= view.shape.dim[d] ? view.shape.dim[d] : 1;
     kcc_view_set(m, made, &view);
     kgr_attr_int(m->graph, made->producer, KCC_PANELS, 1);
     *made_of(l, &l->panels, v) = made;

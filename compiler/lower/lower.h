@@ -22,10 +22,11 @@
 
 typedef struct kcc_buffer kcc_buffer;
 
-/* Neighbouring nodes that run item by item of a batch, in a loop around them all; of several TPBs
- * each has its own items and waits for no other in between. */
+/* Neighbouring nodes that run item by item, in a loop around them all; of several TPBs each has its
+ * own items and waits for no other in between. */
 typedef struct kcc_section {
     uint32_t first, end; /* nodes [first, end) */
+    int32_t axis;        /* of the items: 0, a batch's; 1, the matrices' of one, such as heads */
     int64_t items;       /* a multiple of the TPBs */
     /* Holds the buffers of one item, once per TPB; NULL: none. */
     kcc_buffer *frame;
@@ -140,10 +141,13 @@ typedef enum kcc_kind {
     KCC_CONCAT, /* inputs are written into the output's buffer where possible */
 } kcc_kind;
 
-/* How an emitter looks at dimension 0. */
+/* Of which dimensions an emitter takes the extent from the views: bit |axis| of a section that it
+ * may be part of. */
 typedef enum kcc_items {
-    KCC_WHOLE,
-    KCC_BY_ITEM, /* a batch, whose extent it takes from the views */
+    KCC_WHOLE = 0,
+    KCC_BY_ITEM = 1 << 0,
+    KCC_BY_MATRIX = 1 << 1,
+    KCC_BY_EITHER = KCC_BY_ITEM | KCC_BY_MATRIX,
 } kcc_items;
 
 /* Writes part |part| of |parts| of node |n| into the program of |tpb|. */
@@ -186,6 +190,13 @@ kaena_status kcc_emit(kcc_module *m, kaena_err *err) KAENA_CHECKED;
 kcc_buffer *kcc_buffer_add(kcc_module *m, uint64_t bytes);
 /* A buffer that lives while node |n| runs; before kcc_place. */
 kcc_buffer *kcc_workspace_add(kcc_module *m, const kgr_node *n, uint64_t bytes);
+/* A rearrangement among the matrices of |s|: of views alone, without instructions, and perhaps of
+ * other dimensions than theirs. */
+static inline bool kcc_is_silent(const kcc_section *s, const kgr_node *n)
+{
+    return s->axis == 1 && kcc_row_of(n->op)->kind == KCC_MOVE;
+}
+
 /* The view of value |v|, or an absent one (buf NULL). */
 const kcc_view *kcc_view_of(const kcc_module *m, const kgr_value *v);
 void kcc_view_set(kcc_module *m, const kgr_value *v, const kcc_view *view);

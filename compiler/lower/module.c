@@ -78,18 +78,21 @@ static void emit_barrier(kcc_module *m, uint32_t nth)
     }
 }
 
-/* The view of one item: of TPB |tpb|'s first, and where the loop's turns lead from there. */
+/* The view of one item: of TPB |tpb|'s first, and where the loop's turns lead from there. What is
+ * the same for all matrices stays as it is. */
 static kcc_view item_view(const kcc_module *m, const kcc_section *s, const kcc_view *whole,
                           uint32_t tpb)
 {
     kcc_view item = *whole;
-    item.shape.dim[0] = 1;
+    if (s->axis == 1 && (whole->shape.rank != 4 || whole->shape.dim[1] == 1))
+        return item;
+    item.shape.dim[s->axis] = 1;
     if (whole->buf->section) {
         item.offset += (int64_t)(tpb * s->frame_bytes);
         return item;
     }
-    item.offset += s->items / m->n_tpbs * tpb * whole->stride[0];
-    item.per_turn = whole->stride[0];
+    item.offset += s->items / m->n_tpbs * tpb * whole->stride[s->axis];
+    item.per_turn = whole->stride[s->axis];
     return item;
 }
 
@@ -103,7 +106,7 @@ static void set_views(kcc_module *m, const kcc_section *s, const kcc_view *whole
         const kgr_node *n = m->node[i];
         for (uint32_t k = 0; k < n->n_in + n->n_out; k++, at++) {
             const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
-            if (!v || !whole[at].buf || whole[at].buf->space == KISA_WEIGHTS)
+            if (!v || !whole[at].buf || whole[at].buf->space == KISA_WEIGHTS || kcc_is_silent(s, n))
                 continue;
             bool one = items || whole[at].buf->section;
             kcc_view view = one ? item_view(m, s, &whole[at], tpb) : whole[at];
@@ -132,7 +135,8 @@ static kaena_status emit_section(kcc_module *m, const kcc_section *s, kaena_err 
         set_views(m, s, whole, t, true);
         kcc_loop(m, t, turns);
         for (uint32_t i = s->first; i < s->end; i++)
-            KAENA_TRY(emit_node(m, m->node[i], t, 0, 1, err));
+            if (!kcc_is_silent(s, m->node[i]))
+                KAENA_TRY(emit_node(m, m->node[i], t, 0, 1, err));
         kcc_end(m, t);
         for (uint32_t k = first; k < m->n_layers; k++)
             m->layer[k].turns = turns;

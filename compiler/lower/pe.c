@@ -137,7 +137,8 @@ static void emit_run(kcc_module *m, uint32_t tpb, const job *j, const cursor *c)
     uint32_t element = (uint32_t)kaena_dtype_size(j->x.dtype), pair = 4 / element;
     /* Banks take turns, so that the PE array fills one while ACT drains another. */
     uint16_t psum_row = (uint16_t)((m->code[tpb].n / 2 % 4) * KISA_TILE_ROWS);
-    const kcc_view weights = {.buf = w->buf, .dtype = j->integer ? KAENA_I8 : j->x.dtype};
+    const kcc_view weights = {
+        .buf = w->buf, .dtype = j->integer ? KAENA_I8 : j->x.dtype, .per_turn = j->w_per_turn};
     for (const kcc_packed *joined = w->joined; joined; joined = joined->joined)
         (void)kcc_operand(m, tpb, &(kcc_view){.buf = joined->buf}); /* notes that it is used */
     for (uint32_t t = 0; t < w->n_tiles; t++) {
@@ -588,6 +589,11 @@ kaena_status kcc_emit_matmul(kcc_module *m, const kgr_node *n, uint32_t tpb, uin
         KAENA_TRY(kcc_pack_matrix(m, n->in[1], j.x.dtype, transposed, &j.w, err));
     else
         j.w = kcc_packed_of(m, n->in[1]);
+    if (!n->in[1]->t.data) {
+        const kcc_view *panels = kcc_view_of(m, n->in[1]);
+        j.w_offset = panels->offset;
+        j.w_per_turn = panels->per_turn;
+    }
     int32_t n_batch = weight_batch(b, out->rank), n_rows = out->rank - 1 - n_batch;
     int64_t outer[4][KAENA_MAX_RANK] = {{0}}; /* x, dst, residual, weights */
     spread(&j.x, out->rank, n_batch, j.x_batch, j.x_stride, outer[0]);

@@ -20,7 +20,7 @@ typedef struct kcc_product {
     kcc_view x, dst, residual; /* residual.buf NULL: none */
     int64_t batch[2];
     int64_t x_batch[2], dst_batch[2], res_batch[2], w_batch[2]; /* bytes per batch dimension */
-    int64_t w_offset;                                           /* bytes added to the weights */
+    int64_t w_offset, w_per_turn; /* bytes added to the weights, and as a view's per_turn */
     int64_t rows[3];
     int64_t x_stride[3], dst_stride[3], res_stride[3]; /* bytes per row dimension */
     int64_t x_offset, dst_offset, res_offset;          /* bytes added to the views */
