@@ -88,23 +88,25 @@ MM_INLINE MM_ID(_columns) MM_ID(_panel)(const mm_block *b, int j)
                              .has_residual = b->has_residual};
 }
 
-/* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. |bounded|
- * says whether there is an upper bound. */
+/* clamp(fma(acc, scale, bias) [+ residual]): IDENTITY and RELU are clamps too, as in act. |wide|:
+ * the residual is F32; |bounded|: there is an upper bound. */
 MM_INLINE vf MM_ID(_value)(const MM_ID(_columns) * c, vf acc, const uint8_t *residual,
-                           const bool floats, const bool bounded)
+                           const bool wide, const bool bounded)
 {
     vf y = v_fma(acc, c->scale, c->bias);
     if (c->has_residual)
-        y = v_add(y, floats ? vi_as_vf(vi_load(residual)) : MM_WIDEN(residual));
+        y = v_add(y, wide ? vi_as_vf(vi_load(residual)) : MM_WIDEN(residual));
     y = v_max(c->low, y);
     return bounded ? v_min(c->high, y) : y;
 }
 
-/* |floats|: dst and residual are F32. */
+/* |floats|: dst is F32; |wide| and |bounded| as above. */
 MM_INLINE void MM_ID(_finish)(const mm_block *b, MM_VEC acc[][4 * MM_PARTS], const int rows,
-                              const int panels, const bool floats, const bool bounded)
+                              const int panels, const bool floats, const bool wide,
+                              const bool bounded)
 {
     const int step = MM_PANEL * (floats ? 4 : MM_FINISH);
+    const int residual_step = MM_PANEL * (wide ? 4 : MM_FINISH);
     int j = 0;
 #ifdef MM_NARROW2
     const int pairs = floats ? 0 : panels / 2;
@@ -131,8 +133,8 @@ MM_INLINE void MM_ID(_finish)(const mm_block *b, MM_VEC acc[][4 * MM_PARTS], con
         const MM_ID(_columns) c = MM_ID(_panel)(b, j);
         MM_UNROLL for (int i = 0; i < rows; i++)
         {
-            const vf y = MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS), b->residual[i] + j * step,
-                                       floats, bounded);
+            const vf y = MM_ID(_value)(&c, MM_VF(acc[i] + j * MM_PARTS),
+                                       b->residual[i] + j * residual_step, wide, bounded);
             if (floats)
                 vi_store(b->dst[i] + j * step, vf_as_vi(y));
             else
@@ -189,12 +191,14 @@ MM_INLINE void MM_ID(_tile)(const mm_block *b, const int rows, const int panels)
     }
 #ifdef MM_FINISH
     if (b->finish) {
-        if (b->floats)
-            MM_ID(_finish)(b, acc, rows, panels, true, true);
+        if (b->floats && b->wide)
+            MM_ID(_finish)(b, acc, rows, panels, true, true, true);
+        else if (b->floats)
+            MM_ID(_finish)(b, acc, rows, panels, true, false, true);
         else if (b->high < INFINITY)
-            MM_ID(_finish)(b, acc, rows, panels, false, true);
+            MM_ID(_finish)(b, acc, rows, panels, false, false, true);
         else
-            MM_ID(_finish)(b, acc, rows, panels, false, false);
+            MM_ID(_finish)(b, acc, rows, panels, false, false, false);
         return;
     }
 #endif

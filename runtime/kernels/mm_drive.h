@@ -47,8 +47,8 @@ typedef struct mm_block {
     float *c;
     bool accumulate;
     /* ... unless finish: bias, residual and clamp in registers, dst of the family's own type or,
-     * |floats|, F32. */
-    bool finish, floats;
+     * |floats|, F32; so the residual: F32 if |wide|. */
+    bool finish, floats, wide;
     bool has_residual;
     uint8_t *dst[MM_MAX_ROWS];
     const uint8_t *residual[MM_MAX_ROWS];
@@ -172,20 +172,24 @@ static inline void mm_add_start(const ker_mm_args *a, const int32_t *start, uint
     }
 }
 
+static inline int64_t mm_bytes(kaena_dtype of_finish)
+{
+    return of_finish == KAENA_F32 ? 4 : 2;
+}
+
 /* The in-register epilogue covers this call. */
 static inline bool mm_can_finish(const ker_mm_args *a, const mm_family *f)
 {
-    size_t bytes = a->dst.dtype == KAENA_F32 ? 4 : 2;
     const ker_epilogue *ep = &a->ep;
-    if (f->finish == KAENA_DTYPE_NONE || a->quantise ||
-        (a->dst.dtype != f->finish && a->dst.dtype != KAENA_F32))
+    const kaena_dtype dst = a->dst.dtype, residual = a->residual.dtype;
+    if (f->finish == KAENA_DTYPE_NONE || a->quantise || (dst != f->finish && dst != KAENA_F32))
         return false;
-    if (a->dst.count[3] != a->panels * MM_PANEL || a->dst.stride[3] != (int64_t)bytes)
+    if (a->dst.count[3] != a->panels * MM_PANEL || a->dst.stride[3] != mm_bytes(dst))
         return false;
     if (ep->func != KAENA_ACT_IDENTITY && ep->func != KAENA_ACT_RELU && ep->func != KAENA_ACT_CLIP)
         return false;
-    return !a->residual.p || (a->residual.dtype == a->dst.dtype && !ep->residual_after &&
-                              a->residual.stride[3] == (int64_t)bytes);
+    return !a->residual.p || ((residual == dst || residual == f->finish) && !ep->residual_after &&
+                              a->residual.stride[3] == mm_bytes(residual));
 }
 
 /* Drains rows [row0, row1) from the tile |c|; |dst_at| and |residual_at| are theirs. */
@@ -231,6 +235,7 @@ static inline void mm_rows(const ker_mm_args *a, const mm_family *f, uint32_t ro
     b.accumulate = a->psum && a->accumulate;
     b.finish = !a->psum && mm_can_finish(a, f);
     b.floats = a->dst.dtype == KAENA_F32;
+    b.wide = a->residual.p && a->residual.dtype == KAENA_F32;
     b.has_residual = a->residual.p != NULL;
     b.scale = scale;
     b.bias = bias;
