@@ -345,11 +345,10 @@ static void own_halo(const kgr_node *n, plan *out)
     }
 }
 
-/* The innermost axis a node needs contiguous in its first input, or -1. */
-static int32_t contiguous_axis(const kgr_node *n, const kcc_row *row)
+int32_t kcc_inner_axis(const kgr_node *n)
 {
     int32_t rank = n->in[0]->t.shape.rank, axis;
-    switch (row->in) {
+    switch (kcc_row_of(n->op)->in) {
     case KCC_ORDER_CL:
         return 1;
     case KCC_ORDER_ROW:
@@ -389,7 +388,7 @@ static bool readable(const kgr_node *n, const kcc_row *row, const kcc_view *view
 {
     if (view->dtype != operand_type(n))
         return false;
-    int32_t axis = contiguous_axis(n, row);
+    int32_t axis = kcc_inner_axis(n);
     if (axis >= 0 && view->stride[axis] != (int64_t)kaena_dtype_size(view->dtype) &&
         view->shape.dim[axis] != 1)
         return false;
@@ -419,7 +418,7 @@ static uint32_t fix_input(layout *l, uint32_t i)
     copy = insert_copy(l, i, v, operand_type(n));
     plan *p = plan_of(l, copy), *from = plan_of(l, v);
     p->order = row->in == KCC_ORDER_CL || row->in == KCC_ORDER_AXIS ? row->in : KCC_ORDER_ROW;
-    p->axis = contiguous_axis(n, row);
+    p->axis = kcc_inner_axis(n);
     if (p->order == KCC_ORDER_CL) {
         plan need;
         own_halo(n, &need);
@@ -479,7 +478,7 @@ static void keep_axis_inside(layout *l, const kgr_node *n)
     kcc_view view;
     plan p = *plan_of(l, n->out[0]);
     p.order = KCC_ORDER_AXIS;
-    p.axis = contiguous_axis(n, kcc_row_of(n->op));
+    p.axis = kcc_inner_axis(n);
     p.into = NULL;
     dense_view(l->m, n->out[0], &p, &view);
     kcc_view_set(l->m, n->out[0], &view);
@@ -514,7 +513,7 @@ static void place_outputs(layout *l, const kgr_node *n)
 static bool keeps_row_major(const kgr_node *n)
 {
     const kcc_row *row = kcc_row_of(n->op);
-    return row->in != KCC_ORDER_AXIS || contiguous_axis(n, row) == n->out[0]->t.shape.rank - 1;
+    return row->in != KCC_ORDER_AXIS || kcc_inner_axis(n) == n->out[0]->t.shape.rank - 1;
 }
 
 /* Outputs of the step that a node can write straight into the caller's buffer get an IO view now;

@@ -166,6 +166,9 @@ typedef struct kcc_row {
 
 const kcc_row *kcc_row_of(kop_op op); /* NULL: host only */
 
+/* The axis that a node works along and needs contiguous in its first input, or -1. */
+int32_t kcc_inner_axis(const kgr_node *n);
+
 /* --- Passes over the module
  * ---------------------------------------------------------------------------------------------------------------------
  */

@@ -59,7 +59,8 @@ static bool fits(const kcc_module *m, const kgr_node *n, int32_t axis, int64_t i
         return false;
     if (row->kind == KCC_MOVE && axis == 1)
         return true;
-    if (!(row->items & 1 << axis) || (axis == 0 && kgr_attr_find(n, KCC_PANELS)) || !enough_rows(n))
+    if (!(row->items & 1 << axis) || (axis == 0 && kgr_attr_find(n, KCC_PANELS)) ||
+        (axis == 1 && kcc_inner_axis(n) == axis) || !enough_rows(n))
         return false;
     for (uint32_t k = 0; k < n->n_in + n->n_out; k++) {
         const kgr_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];

@@ -321,6 +321,24 @@ static const graph_case cases[] = {
 };
 #define N_CASES (sizeof cases / sizeof *cases)
 
+/* Attention with a softmax along |axis| (a text). */
+#define ATTENTION(axis)                                                                            \
+    "graph \"g\" { input %x: float32[1,160,64] input %mask: float32[1,1,1,160] "                   \
+    "const %wq: float32[64,64] = random 1 const %wk: float32[64,64] = random 2 "                   \
+    "const %wv: float32[64,64] = random 3 const %wo: float32[64,64] = random 4 "                   \
+    "const %heads: int64[4] = {1, 160, 8, 8} const %joined: int64[3] = {1, 160, 64} "              \
+    "const %s: float32[] = {0.4} "                                                                 \
+    "%q1: none[*] = MatMul(%x, %wq) %q2: none[*] = Reshape(%q1, %heads) "                          \
+    "%q: none[*] = Transpose(%q2) {perm=[0,2,1,3]} "                                               \
+    "%k1: none[*] = MatMul(%x, %wk) %k2: none[*] = Reshape(%k1, %heads) "                          \
+    "%k: none[*] = Transpose(%k2) {perm=[0,2,3,1]} "                                               \
+    "%v1: none[*] = MatMul(%x, %wv) %v2: none[*] = Reshape(%v1, %heads) "                          \
+    "%v: none[*] = Transpose(%v2) {perm=[0,2,1,3]} "                                               \
+    "%a: none[*] = MatMul(%q, %k) %b: none[*] = Mul(%a, %s) %c: none[*] = Add(%b, %mask) "         \
+    "%p: none[*] = Softmax(%c) {axis=" axis "} %o1: none[*] = MatMul(%p, %v) "                     \
+    "%o2: none[*] = Transpose(%o1) {perm=[0,2,1,3]} %o3: none[*] = Reshape(%o2, %joined) "         \
+    "%o: none[*] = MatMul(%o3, %wo) output %o }"
+
 /* Batches and heads that outgrow a cache: a section ends at the constant that differs from item to
  * item, and before the product of few rows. */
 static const graph_case batches[] = {
@@ -342,23 +360,8 @@ static const graph_case batches[] = {
      "%e: none[*] = Conv(%c, %d) {group=24, pads=[1,1,1,1]} %f: none[*] = Mul(%e, %q) "
      "%g: none[*] = Add(%f, %b) output %g }",
      1e-5},
-    {"attention by heads",
-     "graph \"g\" { input %x: float32[1,160,64] input %mask: float32[1,1,1,160] "
-     "const %wq: float32[64,64] = random 1 const %wk: float32[64,64] = random 2 "
-     "const %wv: float32[64,64] = random 3 const %wo: float32[64,64] = random 4 "
-     "const %heads: int64[4] = {1, 160, 8, 8} const %joined: int64[3] = {1, 160, 64} "
-     "const %s: float32[] = {0.4} "
-     "%q1: none[*] = MatMul(%x, %wq) %q2: none[*] = Reshape(%q1, %heads) "
-     "%q: none[*] = Transpose(%q2) {perm=[0,2,1,3]} "
-     "%k1: none[*] = MatMul(%x, %wk) %k2: none[*] = Reshape(%k1, %heads) "
-     "%k: none[*] = Transpose(%k2) {perm=[0,2,3,1]} "
-     "%v1: none[*] = MatMul(%x, %wv) %v2: none[*] = Reshape(%v1, %heads) "
-     "%v: none[*] = Transpose(%v2) {perm=[0,2,1,3]} "
-     "%a: none[*] = MatMul(%q, %k) %b: none[*] = Mul(%a, %s) %c: none[*] = Add(%b, %mask) "
-     "%p: none[*] = Softmax(%c) {axis=-1} %o1: none[*] = MatMul(%p, %v) "
-     "%o2: none[*] = Transpose(%o1) {perm=[0,2,1,3]} %o3: none[*] = Reshape(%o2, %joined) "
-     "%o: none[*] = MatMul(%o3, %wo) output %o }",
-     1e-5},
+    {"attention by heads", ATTENTION("-1"), 1e-5},
+    {"attention whose heads meet", ATTENTION("1"), 1e-5},
 };
 #define N_BATCHES (sizeof batches / sizeof *batches)
 
@@ -440,7 +443,7 @@ KTEST(lower, bits_do_not_depend_on_the_schedule)
 KTEST(lower, batches_run_item_by_item)
 {
     static const uint32_t counts[] = {1, 2, 3},
-                          sections[N_BATCHES][3] = {{1, 1, 0}, {2, 2, 2}, {0, 1, 0}};
+                          sections[N_BATCHES][3] = {{1, 1, 0}, {2, 2, 2}, {0, 1, 0}, {0, 0, 0}};
     for (size_t i = 0; i < N_BATCHES; i++) {
         check_against_reference(&batches[i]);
         check_bits(&batches[i], counts, sizeof counts / sizeof *counts);
