@@ -7,6 +7,7 @@
 
 #include "file.h"
 #include "neff.h"
+#include "release.h"
 
 static kaena_status import_one(kcc_compilation *c, kaena_err *err)
 {
@@ -146,7 +147,7 @@ static kaena_status stage_cast(kcc_compilation *c, kaena_err *err)
         c->n_device_nodes += u->plan.n_device_nodes;
         c->n_host_nodes += u->plan.n_host_nodes;
     }
-    return KAENA_OK;
+    return kcc_release_constants(c->graphs, c->n_graphs, err);
 }
 
 static kaena_status stage_layout(kcc_compilation *c, kaena_err *err)
