@@ -156,6 +156,8 @@ static candidate matrices_from(const kcc_module *m, uint32_t first)
     candidate c = {.end = first, .items = out->shape.rank == 4 ? out->shape.dim[1] : 1};
     uint64_t most = 0;
     uint32_t products = 0;
+    if (m->n_tpbs == 1 || kcc_row_of(m->node[first]->op)->kind == KCC_MOVE)
+        return c;
     for (uint32_t i = first; i < m->n_nodes && fits(m, m->node[i], 1, c.items); i++) {
         const kgr_node *n = m->node[i];
         if (kcc_row_of(n->op)->kind == KCC_MOVE) /* none at the end: they may be the next one's */
@@ -165,34 +167,31 @@ static candidate matrices_from(const kcc_module *m, uint32_t first)
         products += n->op == KOP_MatMul;
         c.end = i + 1;
     }
-    bool first_moves = kcc_row_of(m->node[first]->op)->kind == KCC_MOVE;
-    c.worth = products > 1 && !first_moves && most > CACHE_BYTES && m->n_tpbs > 1;
+    c.worth = products > 1 && most > CACHE_BYTES;
     return c;
 }
 
 static void add_section(kcc_module *m, uint32_t first, int32_t axis, const candidate *c)
 {
-    kcc_section *s = KAENA_NEW(m->arena, kcc_section);
-    *s = (kcc_section){.first = first, .end = c->end, .axis = axis, .items = c->items};
-    kcc_section **last = &m->sections;
-    while (*last)
-        last = &(*last)->next;
-    *last = s;
+    kcc_section *s = KAENA_NEW(m->arena, kcc_section), **at = &m->sections;
+    while (*at && (*at)->first < first)
+        at = &(*at)->next;
+    *s = (kcc_section){.first = first, .end = c->end, .axis = axis, .items = c->items, .next = *at};
+    *at = s;
     shrink_buffers(m, s);
 }
 
+/* What is not worth a section from its first node on is not from a later one: each node is looked
+ * at once. */
 void kcc_find_sections(kcc_module *m)
 {
     static candidate (*const from[])(const kcc_module *m, uint32_t first) = {batch_from,
                                                                              matrices_from};
-    for (uint32_t first = 0, end; first < m->n_nodes; first = end) {
-        end = first + 1;
-        for (int32_t axis = 0; axis < 2 && end == first + 1; axis++) {
+    for (int32_t axis = 0; axis < 2; axis++)
+        for (uint32_t first = 0; first < m->n_nodes;) {
             const candidate c = from[axis](m, first);
-            if (c.worth && c.items > 1 && c.items % m->n_tpbs == 0) {
+            if (c.worth && c.items > 1 && c.items % m->n_tpbs == 0)
                 add_section(m, first, axis, &c);
-                end = c.end;
-            }
+            first = c.end > first ? c.end : first + 1;
         }
-    }
 }

@@ -6,7 +6,8 @@
 
 #define N (1 << 20) /* elements: 4 MiB */
 
-static const char text[] = "graph \"g\" { input %x: float32[1048576] %y: none[*] = Relu(%x) output %y }";
+static const char text[] =
+    "graph \"g\" { input %x: float32[1048576] %y: none[*] = Relu(%x) output %y }";
 
 typedef struct fixture {
     kaena_arena arena;
