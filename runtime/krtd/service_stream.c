@@ -42,8 +42,8 @@ typedef struct ask {
     char request_id[REQUEST_ID_TEXT];
 } ask;
 
-/* Answered once (|call| is NULL then); freed when it is closed, and nothing reads, sends or refers
- * to it. */
+/* Answered once (|call| is NULL then), which what it still reads may cross; freed when it is
+ * closed, and nothing reads, sends or refers to it. */
 struct stream {
     krt_streams *owner;
     stream *next, **at;
@@ -178,7 +178,7 @@ static void drop_unsent(stream *s)
 /* Does what |s| is due for, takes its lock off, and frees it when it is over. */
 static void advance(stream *s)
 {
-    if (s->gone)
+    if (s->gone || !s->call)
         drop_unsent(s);
     if (s->call && !s->sending && s->unsent)
         send_next(s);
@@ -399,14 +399,16 @@ static void take(stream *s, krpc_call *call, grpc_byte_buffer *message)
         return;
     }
     (void)pthread_mutex_lock(&s->lock);
-    bool full = s->n_unanswered >= most_unanswered(s);
-    if (full) {
+    bool wanted = s->call && !s->gone, full = s->n_unanswered >= most_unanswered(s);
+    if (wanted && full) {
         krt_arrival_move(&s->held, &arrival);
         s->held_head = head;
     }
     (void)pthread_mutex_unlock(&s->lock);
-    if (!full)
-        begin(s, call, &head, &arrival);
+    if (!wanted)
+        krt_arrival_fini(&arrival);
+    else if (!full)
+        begin(s, call, &head, &arrival); /* which the end of the stream may cross, too */
 }
 
 static void on_read(krpc_call *call, grpc_byte_buffer *message, void *arg)

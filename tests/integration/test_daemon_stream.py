@@ -3,6 +3,7 @@
 
 import math
 import queue
+import signal
 import struct
 import threading
 import time
@@ -23,7 +24,6 @@ class Stream:
         self.queue = queue.Queue()
         self.call = client.method("InferStream", rt.InferStreamResponse, "stream_stream")(iter(self.queue.get, None),
                                                                                           timeout=timeout)
-        self.sent = 0
 
     def send(self, id, what=None, **fields):
         self.queue.put(rt.InferStreamRequest(id=id, request=request() if what is None else what, **fields))
@@ -291,6 +291,25 @@ class Endings(fake.TestCase):
                 self.fails(StatusCode.UNAVAILABLE, each.take, reason=Reason.DRAINING)
                 each.half_close()
             self.assertEqual(krtd.wait(), 0)
+
+    def test_requests_that_cross_the_end(self):
+        """They come when their stream has been answered already: nobody is there to be told, and nothing is kept."""
+        with Krtd() as krtd, krtd.client() as client:
+            client.load(model())
+            streams = [Stream(client) for _ in range(32)]
+            for s in streams:
+                s.send(0)
+                s.take()
+            krtd.signal(signal.SIGSTOP)
+            for s in streams:
+                for id in range(50):
+                    s.send(id)
+            time.sleep(0.3)  # all are in the daemon's socket, and it reads them while it ends the streams
+            krtd.signal()
+            krtd.signal(signal.SIGCONT)
+            self.assertEqual(krtd.wait(), 0, "under AddressSanitizer: no leaks")
+            for s in streams:
+                s.half_close()
 
     def test_damaged_messages_end_the_stream(self):
         with Krtd() as krtd, krtd.client() as client:
