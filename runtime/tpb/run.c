@@ -9,7 +9,8 @@
  *     |           |  +-----------+
  *     +-----------+ (the owner leaves tpb_run_help)
  *                 |
- *                 +----> PUBLISHED ----> RUNNING, by the thread that finishes the last chunk
+ *                 +----> PUBLISHED ----> RUNNING, by the thread that finishes the last chunk;
+ *                 |                      or READY, for the one at home
  *                 +----> HALTED
  *
  * A run that is told to stop halts each TPB where its owner would go on; who waits need not any
@@ -17,9 +18,10 @@
  *
  * A published operation is cut into lanes, runs of neighbouring chunks: every thread has a seat in
  * the run and takes chunks of its seat's lane first, so that from operation to operation it finds
- * in its cache what it left there. A lane counts the chunks not yet taken. Taking one (the count
- * before the decrement was positive) is a promise to run it: until then the operation cannot end,
- * so what it points to stays as it is.
+ * in its cache what it left there. For the same reason each of several TPBs is at home with one
+ * seat: that thread carries it on, others help with its chunks. A lane counts the chunks not yet
+ * taken. Taking one (the count before the decrement was positive) is a promise to run it: until
+ * then the operation cannot end, so what it points to stays as it is.
  *
  * A cache line takes as long from processor to processor as hundreds of multiply-adds, so a lane is
  * one line with all that its taker reads, and the publisher has its first chunk without asking. */
@@ -27,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <xmmintrin.h>
+#include <x86intrin.h>
 
 #include "tpb_code.h"
 
@@ -35,6 +37,8 @@
 #define NODES_PER_HELP 64 /* an owner offers its TPB to others this often */
 #define MAX_LANES 8
 #define IDLE_POLLS 200 /* of a thread that nobody else wants: some microseconds */
+#define HOME_POLLS 8   /* before a thread takes on the TPB of another */
+#define PAUSES 2       /* between polls, whose cache lines the busy ones write */
 
 typedef enum core_state { GATED, READY, RUNNING, WAITING, PUBLISHED, HALTED } core_state;
 
@@ -340,22 +344,26 @@ static uint32_t share_end(const tpb_op *op, uint32_t part, uint32_t parts)
 /* A thread that is preempted with a chunk in hand keeps all others waiting for it. Where that has
  * happened it gives its processor away itself, often and with nothing in hand. */
 typedef struct pace {
-    uint64_t now, slice_began, contended_until; /* nanoseconds */
+    uint64_t now, slice_began, contended_until; /* ticks */
 } pace;
 
-#define PREEMPTED_NS 1000000   /* chunks take some 10 microseconds */
-#define CONTENDED_NS 100000000 /* how long it is believed */
-#define SLICE_NS 1000000       /* shorter than the scheduler's */
+/* Of the processor's time stamp counter, which runs at 2 to 4 GHz: no limit here is sharper than
+ * that. The clocks of the system wait for all loads under way, the weights called ahead among them:
+ * 3 % of a chunk of one microsecond. */
+#define TICKS_PER_US UINT64_C(3000)
+#define PREEMPTED_TICKS (1000 * TICKS_PER_US)   /* chunks take some 10 microseconds */
+#define CONTENDED_TICKS (100000 * TICKS_PER_US) /* how long it is believed */
+#define SLICE_TICKS (1000 * TICKS_PER_US)       /* shorter than the scheduler's */
 
 static bool slice_is_over(const pace *p)
 {
-    return p->now < p->contended_until && p->now - p->slice_began > SLICE_NS;
+    return p->now < p->contended_until && p->now - p->slice_began > SLICE_TICKS;
 }
 
 static void give_way(pace *p)
 {
     (void)sched_yield();
-    p->slice_began = p->now = now_ns();
+    p->slice_began = p->now = __rdtsc();
 }
 
 /* A chunk of a published operation that this thread has promised to run. */
@@ -363,25 +371,34 @@ static void run_promised(const core *c, const tpb_op *op, const uint32_t *turns,
                          pace *p)
 {
     run_chunk(c, op, turns, chunk);
-    uint64_t ended = now_ns();
-    if (ended - p->now > PREEMPTED_NS) {
-        p->contended_until = ended + CONTENDED_NS;
+    uint64_t ended = __rdtsc();
+    if (ended - p->now > PREEMPTED_TICKS) {
+        p->contended_until = ended + CONTENDED_TICKS;
         p->slice_began = ended;
     }
     p->now = ended;
 }
 
+/* Whether the thread of |seat| is the one to carry |c| on: it has in its cache what the TPB reads
+ * next. Where there is one TPB, or one thread, each is as good. */
+static bool is_home(const tpb_run *run, const core *c, uint32_t seat)
+{
+    const uint32_t lanes = lanes_of(run);
+    return run->n == 1 || lanes == 1 || (uint32_t)(c - run->core) % lanes == seat;
+}
+
 /* Counts |n| chunks of the operation as finished. True: they were the last, and this thread owns
- * the TPB now. */
-static bool count_finished(core *c, const tpb_op *op, uint32_t n)
+ * the TPB now; where it is not at home it leaves that to who is. */
+static bool count_finished(const tpb_run *run, core *c, const tpb_op *op, uint32_t seat, uint32_t n)
 {
     /* Until ours are counted it is not over. The publisher counts one more. */
     const uint32_t all = op->n_chunks + 1;
     if (atomic_fetch_add_explicit(&c->done, n, memory_order_acq_rel) + n != all)
         return false;
-    atomic_store_explicit(&c->state, RUNNING, memory_order_relaxed);
     c->pc++;
-    return true;
+    const bool home = is_home(run, c, seat);
+    atomic_store_explicit(&c->state, home ? RUNNING : READY, memory_order_release);
+    return home;
 }
 
 /* Offers the chunks of an operation to all threads, all but the first of lane |seat|, if it has
@@ -424,7 +441,7 @@ static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *
         lane *l = &c->lane[(seat + i) % lanes];
         while (atomic_load_explicit(&l->left, memory_order_relaxed) > 0) {
             if (slice_is_over(p)) {
-                if (finished && count_finished(c, op, finished))
+                if (finished && count_finished(run, c, op, seat, finished))
                     return true;
                 finished = 0;
                 give_way(p);
@@ -438,7 +455,7 @@ static bool help_with(const tpb_run *run, core *c, uint32_t seat, const tpb_op *
             *worked = true;
         }
     }
-    return finished && count_finished(c, op, finished);
+    return finished && count_finished(run, c, op, seat, finished);
 }
 
 /* Whether the run is to stop. Who finds it out calls those who wait for what will not happen. */
@@ -566,18 +583,21 @@ static bool claim(tpb_run *run, core *c)
     return true;
 }
 
-/* One look round; false: nothing to do. */
+/* One look round; false: nothing to do. A TPB that another thread is at home with is taken on only
+ * after some looks that found nothing: that thread is busy elsewhere, or away. */
 static bool help(tpb_run *run, uint32_t seat)
 {
     /* Where this thread worked last: its cache has the data. */
-    static _Thread_local uint32_t last;
+    static _Thread_local uint32_t last, idle;
     static _Thread_local pace p;
-    p.now = now_ns();
+    p.now = __rdtsc();
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
-        if (claim(run, &run->core[at])) {
+        core *c = &run->core[at];
+        if ((idle >= HOME_POLLS || is_home(run, c, seat)) && claim(run, c)) {
             last = at;
-            advance(run, &run->core[at], seat, &p);
+            idle = 0;
+            advance(run, c, seat, &p);
             return true;
         }
     }
@@ -586,9 +606,12 @@ static bool help(tpb_run *run, uint32_t seat)
         bool worked = false;
         if (help_with(run, &run->core[at], seat, NULL, 0, &p, &worked))
             advance(run, &run->core[at], seat, &p);
-        if (worked)
+        if (worked) {
+            idle = 0;
             return true;
+        }
     }
+    idle++;
     return false;
 }
 
@@ -628,7 +651,8 @@ tpb_help tpb_run_help(tpb_run *run, const _Atomic uint32_t *wanting)
             idle = 0;
         } else {
             idle++;
-            _mm_pause();
+            for (int i = 0; i < PAUSES; i++)
+                _mm_pause();
         }
         if (is_done(run) || !wanting || atomic_load_explicit(wanting, memory_order_relaxed) != 1)
             break;

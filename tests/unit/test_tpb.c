@@ -51,13 +51,14 @@ static void *helper(void *arg)
     return NULL;
 }
 
-static void run_with_threads(tpb_run *run, uint32_t threads)
+/* |expected| threads have their TPBs, and |come| do come. */
+static void run_with_threads(tpb_run *run, uint32_t expected, uint32_t come)
 {
     pthread_t t[8];
-    tpb_run_reset_in_turn(run, &(tpb_order){.threads = threads});
-    for (uint32_t i = 0; i < threads; i++)
+    tpb_run_reset_in_turn(run, &(tpb_order){.threads = expected});
+    for (uint32_t i = 0; i < come; i++)
         cr_assert(pthread_create(&t[i], NULL, helper, run) == 0);
-    for (uint32_t i = 0; i < threads; i++)
+    for (uint32_t i = 0; i < come; i++)
         cr_assert(pthread_join(t[i], NULL) == 0);
 }
 
@@ -77,25 +78,28 @@ static void compare(uint64_t seed, uint32_t n_tpbs, uint32_t steps, bool large,
     cr_assert(none.fused == 0 && none.matmuls_fused == 0);
     step_to_end(run, n_tpbs);
     run = tpb_run_destroy(run);
-    static const uint32_t threads[] = {1, 2, 4};
+    static const struct {
+        bool fuse;
+        uint32_t expected, come;
+    } ways[] = {{true, 1, 1}, {true, 2, 2}, {true, 4, 4}, {true, 4, 1}, {false, 1, 1}};
     for (ker_level l = KER_SCALAR; l < KER_LEVEL_COUNT; l = (ker_level)(l + 1)) {
         if (!ker_level_supported(l) || (large && l == KER_SCALAR))
             continue;
-        for (uint32_t v = 0; v < 4; v++) {
-            bool fuse = v < 3;
-            uint32_t n = fuse ? threads[v] : 1;
+        for (uint32_t v = 0; v < 5; v++) {
+            const bool fuse = ways[v].fuse;
             tpbgen_memory got;
             tpb_code_stats s = {0};
             tpbgen_memory_init(&got, &g, ker_table_of(l));
             run = run_of(&arena, &g, fuse, &got, &s);
-            if (n == 1)
+            if (ways[v].expected == 1)
                 tpb_run_alone(run);
             else
-                run_with_threads(run, n);
+                run_with_threads(run, ways[v].expected, ways[v].come);
             run = tpb_run_destroy(run);
             cr_assert(tpbgen_memory_same(&want, &got, n_tpbs),
-                      "seed %llu: %s, %s, %u threads: other bits", (unsigned long long)seed,
-                      ker_level_name(l), fuse ? "fused" : "not fused", n);
+                      "seed %llu: %s, %s, %u threads of %u: other bits", (unsigned long long)seed,
+                      ker_level_name(l), fuse ? "fused" : "not fused", ways[v].come,
+                      ways[v].expected);
             tpbgen_memory_fini(&got);
             if (v == 0 && l == KER_AVX2) {
                 stats->operations += s.operations;
