@@ -347,10 +347,10 @@ typedef struct pace {
     uint64_t now, slice_began, contended_until; /* ticks */
 } pace;
 
-/* Of the processor's time stamp counter, which runs at 2 to 4 GHz: no limit here is sharper than
- * that. The clocks of the system wait for all loads under way, the weights called ahead among them:
- * 3 % of a chunk of one microsecond. */
-#define TICKS_PER_US UINT64_C(3000)
+/* Of the processor's time stamp counter, which runs at 2 to 4 GHz: the limits are what they say, or
+ * down to half of it. The clocks of the system wait for all loads under way, the weights called
+ * ahead among them: 3 % of a chunk of one microsecond. */
+#define TICKS_PER_US UINT64_C(2000)
 #define PREEMPTED_TICKS (1000 * TICKS_PER_US)   /* chunks take some 10 microseconds */
 #define CONTENDED_TICKS (100000 * TICKS_PER_US) /* how long it is believed */
 #define SLICE_TICKS (1000 * TICKS_PER_US)       /* shorter than the scheduler's */
