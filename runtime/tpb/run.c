@@ -615,14 +615,15 @@ static bool help(tpb_run *run, uint32_t seat)
     return false;
 }
 
-/* A seat of the run, the one of last time where it is free; |*taken| false: there is none, it is
- * shared. */
+/* The seat of last time where it is free and one of those that TPBs are at home with, else the
+ * first that is free; |*taken| false: there is none, it is shared. */
 static uint32_t sit_down(tpb_run *run, bool *taken)
 {
     static _Thread_local uint32_t last;
     const uint32_t lanes = lanes_of(run);
-    for (uint32_t i = 0; i < lanes; i++) {
-        uint32_t seat = (last + i) % lanes, bit = 1u << seat;
+    const bool stays = last < lanes && (last < run->n || run->n == 1);
+    for (uint32_t i = stays ? 0 : 1; i <= lanes; i++) {
+        uint32_t seat = i == 0 ? last : i - 1, bit = 1u << seat;
         if (!(atomic_fetch_or_explicit(&run->seats, bit, memory_order_relaxed) & bit)) {
             last = seat;
             *taken = true;
