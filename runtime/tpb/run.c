@@ -583,20 +583,18 @@ static bool claim(tpb_run *run, core *c)
     return true;
 }
 
-/* One look round; false: nothing to do. A TPB that another thread is at home with is taken on only
- * after some looks that found nothing: that thread is busy elsewhere, or away. */
-static bool help(tpb_run *run, uint32_t seat)
+/* One look round; false: nothing to do. |patient|: no TPB is taken on that is at home elsewhere. */
+static bool help(tpb_run *run, uint32_t seat, bool patient)
 {
     /* Where this thread worked last: its cache has the data. */
-    static _Thread_local uint32_t last, idle;
+    static _Thread_local uint32_t last;
     static _Thread_local pace p;
     p.now = __rdtsc();
     for (uint32_t i = 0; i < run->n; i++) {
         uint32_t at = (last + i) % run->n;
         core *c = &run->core[at];
-        if ((idle >= HOME_POLLS || is_home(run, c, seat)) && claim(run, c)) {
+        if ((!patient || is_home(run, c, seat)) && claim(run, c)) {
             last = at;
-            idle = 0;
             advance(run, c, seat, &p);
             return true;
         }
@@ -606,12 +604,9 @@ static bool help(tpb_run *run, uint32_t seat)
         bool worked = false;
         if (help_with(run, &run->core[at], seat, NULL, 0, &p, &worked))
             advance(run, &run->core[at], seat, &p);
-        if (worked) {
-            idle = 0;
+        if (worked)
             return true;
-        }
     }
-    idle++;
     return false;
 }
 
@@ -646,8 +641,10 @@ tpb_help tpb_run_help(tpb_run *run, const _Atomic uint32_t *wanting)
     bool taken, worked = false;
     uint32_t seat = sit_down(run, &taken), saved = _mm_getcsr();
     _mm_setcsr(MXCSR_RUN);
+    /* It may be that nobody else comes: a thread that is IDLE has looked at every TPB. */
+    const uint32_t patience = run->n == 1 || lanes_of(run) == 1 ? 0 : HOME_POLLS;
     for (uint32_t idle = 0; idle < IDLE_POLLS;) {
-        if (help(run, seat)) {
+        if (help(run, seat, idle < patience)) {
             worked = true;
             idle = 0;
         } else {
@@ -655,7 +652,8 @@ tpb_help tpb_run_help(tpb_run *run, const _Atomic uint32_t *wanting)
             for (int i = 0; i < PAUSES; i++)
                 _mm_pause();
         }
-        if (is_done(run) || !wanting || atomic_load_explicit(wanting, memory_order_relaxed) != 1)
+        bool stays = wanting && atomic_load_explicit(wanting, memory_order_relaxed) == 1;
+        if (is_done(run) || (!stays && (worked || idle > patience)))
             break;
     }
     _mm_setcsr(saved);
