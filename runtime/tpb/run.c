@@ -379,12 +379,17 @@ static void run_promised(const core *c, const tpb_op *op, const uint32_t *turns,
     p->now = ended;
 }
 
+/* Where there is one TPB, or one thread, each thread is as good as the others. */
+static bool has_homes(const tpb_run *run)
+{
+    return run->n > 1 && lanes_of(run) > 1;
+}
+
 /* Whether the thread of |seat| is the one to carry |c| on: it has in its cache what the TPB reads
- * next. Where there is one TPB, or one thread, each is as good. */
+ * next. */
 static bool is_home(const tpb_run *run, const core *c, uint32_t seat)
 {
-    const uint32_t lanes = lanes_of(run);
-    return run->n == 1 || lanes == 1 || (uint32_t)(c - run->core) % lanes == seat;
+    return !has_homes(run) || (uint32_t)(c - run->core) % lanes_of(run) == seat;
 }
 
 /* Counts |n| chunks of the operation as finished. True: they were the last, and this thread owns
@@ -642,7 +647,7 @@ tpb_help tpb_run_help(tpb_run *run, const _Atomic uint32_t *wanting)
     uint32_t seat = sit_down(run, &taken), saved = _mm_getcsr();
     _mm_setcsr(MXCSR_RUN);
     /* It may be that nobody else comes: a thread that is IDLE has looked at every TPB. */
-    const uint32_t patience = run->n == 1 || lanes_of(run) == 1 ? 0 : HOME_POLLS;
+    const uint32_t patience = has_homes(run) ? HOME_POLLS : 0;
     for (uint32_t idle = 0; idle < IDLE_POLLS;) {
         if (help(run, seat, idle < patience)) {
             worked = true;
